@@ -1,0 +1,77 @@
+/** Creates and frees GPU buffers, and counts them. */
+import { OutOfMemoryError } from '../../../api/contract/errors';
+import type { GpuCounters } from './counters';
+
+const align = (bytes: number): number => Math.max(256, Math.ceil(bytes / 256) * 256);
+
+export class GpuMemory {
+  readonly #held = new Map<GPUBuffer, number>();
+
+  constructor(
+    readonly device: GPUDevice,
+    readonly counters: GpuCounters,
+  ) {}
+
+  /** A zero-filled storage buffer of at least `bytes`. */
+  storage(label: string, bytes: number): GPUBuffer {
+    return this.#create(
+      label,
+      align(bytes),
+      GPUBufferUsage.STORAGE | GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST,
+    );
+  }
+
+  uniform(label: string, bytes: number): GPUBuffer {
+    return this.#create(label, align(bytes), GPUBufferUsage.UNIFORM | GPUBufferUsage.COPY_DST);
+  }
+
+  staging(label: string, bytes: number): GPUBuffer {
+    return this.#create(label, align(bytes), GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
+  }
+
+  /** A storage buffer holding `data`. */
+  upload(label: string, data: ArrayBufferView<ArrayBuffer>): GPUBuffer {
+    const buffer = this.storage(label, data.byteLength);
+    this.write(buffer, 0, data);
+    return buffer;
+  }
+
+  /** Writes `data` (any length; padded to the 4 bytes WebGPU asks for) at `byteOffset`. */
+  write(buffer: GPUBuffer, byteOffset: number, data: ArrayBufferView<ArrayBuffer>): void {
+    const whole = data.byteLength & ~3;
+    this.device.queue.writeBuffer(buffer, byteOffset, data.buffer, data.byteOffset, whole);
+    if (whole < data.byteLength) {
+      const tail = new Uint8Array(4);
+      tail.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
+      this.device.queue.writeBuffer(buffer, byteOffset + whole, tail);
+    }
+  }
+
+  free(buffer: GPUBuffer): void {
+    const bytes = this.#held.get(buffer);
+    if (bytes === undefined) return;
+    this.#held.delete(buffer);
+    this.counters.bytes -= bytes;
+    buffer.destroy();
+  }
+
+  /** Frees everything. */
+  dispose(): void {
+    for (const buffer of [...this.#held.keys()]) this.free(buffer);
+  }
+
+  #create(label: string, size: number, usage: GPUBufferUsageFlags): GPUBuffer {
+    const limit = this.device.limits.maxBufferSize;
+    if (size > limit) {
+      throw new OutOfMemoryError(
+        `${label} needs a buffer of ${size} bytes; this GPU allows ${limit}. Use a smaller batch or model.`,
+      );
+    }
+    const buffer = this.device.createBuffer({ label, size, usage });
+    this.#held.set(buffer, size);
+    this.counters.bufferCreations++;
+    this.counters.bytes += size;
+    this.counters.peakBytes = Math.max(this.counters.peakBytes, this.counters.bytes);
+    return buffer;
+  }
+}

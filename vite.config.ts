@@ -1,0 +1,44 @@
+/// <reference types="vitest/config" />
+import { playwright } from '@vitest/browser-playwright';
+import { defineConfig } from 'vitest/config';
+import { browserArgs, findBrowser } from './scripts/find-browser.mjs';
+
+/** Chromium is looked for only when tests are about to run. */
+function browserProject() {
+  const executablePath = process.env.VITEST ? findBrowser() : undefined;
+  return {
+    provider: playwright({
+      launchOptions: { ...(executablePath && { executablePath }), args: browserArgs() },
+    }),
+    enabled: true,
+    headless: true,
+    screenshotFailures: false,
+    instances: [{ browser: 'chromium' as const }],
+  };
+}
+
+export default defineConfig({
+  worker: { format: 'es' },
+  server: { fs: { allow: ['.'] } },
+  test: {
+    projects: [
+      {
+        extends: true,
+        test: {
+          name: 'browser',
+          include: ['test/**/*.test.ts'],
+          exclude: ['test/node/**'],
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          // one page at a time: the software adapter already uses every core
+          fileParallelism: false,
+          browser: browserProject(),
+        },
+      },
+      {
+        extends: true,
+        test: { name: 'node', include: ['test/node/**/*.test.ts'], environment: 'node', testTimeout: 120_000 },
+      },
+    ],
+  },
+});
