@@ -19,7 +19,7 @@ import data
 import model as M
 
 
-@torch.compile(disable=os.environ.get("POCKET_COMPILE") == "0")
+@torch.compile(dynamic=False, disable=os.environ.get("POCKET_COMPILE") == "0")
 def orthogonalize(g):
     """Newton-Schulz steps that push all singular values of a stack of matrices towards 1."""
     a, b, c = 3.4445, -4.7750, 2.0315
@@ -102,7 +102,7 @@ def main():
     prose = np.frombuffer(train, np.uint8)
     words = data.word_list()
 
-    @torch.compile(disable=os.environ.get("POCKET_COMPILE") == "0")
+    @torch.compile(dynamic=False, disable=os.environ.get("POCKET_COMPILE") == "0")
     def loss_of(x, y, w):
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(x)
