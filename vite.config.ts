@@ -1,4 +1,3 @@
-/// <reference types="vitest/config" />
 import { playwright } from '@vitest/browser-playwright';
 import { defineConfig } from 'vitest/config';
 import { browserArgs, findBrowser } from './scripts/find-browser.mjs';
@@ -33,11 +32,21 @@ export default defineConfig({
           // one page at a time: the software adapter already uses every core
           fileParallelism: false,
           browser: browserProject(),
+          // the projects run one after the other: both want every core
+          sequence: { groupOrder: 0 },
         },
       },
       {
         extends: true,
-        test: { name: 'node', include: ['test/node/**/*.test.ts'], environment: 'node', testTimeout: 120_000 },
+        test: {
+          name: 'node',
+          include: ['test/node/**/*.test.ts'],
+          environment: 'node',
+          testTimeout: 240_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+          sequence: { groupOrder: 1 },
+        },
       },
     ],
   },

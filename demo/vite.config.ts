@@ -1,0 +1,13 @@
+import { fileURLToPath } from 'node:url';
+import { defineConfig } from 'vite';
+
+/** The demo: served by `npm start`, built to static files by `npm run build:demo`. */
+export default defineConfig({
+  root: fileURLToPath(new URL('.', import.meta.url)),
+  // relative, so that the files work under any path
+  base: './',
+  cacheDir: '../node_modules/.vite-demo',
+  worker: { format: 'es' },
+  server: { fs: { allow: ['..'] } },
+  build: { outDir: '../dist-demo', emptyOutDir: true, target: 'es2022' },
+});

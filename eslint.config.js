@@ -1,0 +1,110 @@
+import js from '@eslint/js';
+import boundaries from 'eslint-plugin-boundaries';
+import { defineConfig, globalIgnores } from 'eslint/config';
+import tseslint from 'typescript-eslint';
+
+/** The layers of the project: name, files, and the layers it may import from. Imports point downward only. */
+const layers = [
+  ['contract', 'src/api/contract/**', []],
+  ['kernels', 'src/kernels/**', []],
+  ['models', 'src/models/**', ['contract']],
+  ['engine', 'src/engine/**', ['contract', 'kernels', 'models']],
+  // the one file of the clients that starts an engine
+  ['door', 'src/api/local-backend.ts', ['contract', 'api', 'engine']],
+  ['api', ['src/api/!(local-backend).ts', 'src/api/!(contract)/**'], ['contract', 'door']],
+  ['entry', 'src/*.ts', ['contract', 'api', 'door']],
+  ['users', ['demo/**', 'examples/**'], ['entry']],
+];
+
+/** May look anywhere: they check and measure the layers themselves. */
+const outside = ['test/**', 'bench/**', 'tools/**', 'scripts/**', '*.config.*'];
+
+export default defineConfig(
+  globalIgnores(['dist', 'dist-demo', 'test-artifacts', 'coverage', 'models', '.cache', '.venv']),
+  js.configs.recommended,
+  tseslint.configs.recommendedTypeChecked,
+  {
+    languageOptions: {
+      parserOptions: {
+        projectService: { allowDefaultProject: ['eslint.config.js'] },
+        tsconfigRootDir: import.meta.dirname,
+      },
+    },
+    linterOptions: { reportUnusedDisableDirectives: 'error' },
+    rules: {
+      '@typescript-eslint/no-floating-promises': 'error',
+      '@typescript-eslint/switch-exhaustiveness-check': [
+        'error',
+        { considerDefaultExhaustiveForUnions: true },
+      ],
+      '@typescript-eslint/consistent-type-imports': ['error', { fixStyle: 'inline-type-imports' }],
+      '@typescript-eslint/no-unused-vars': ['error', { argsIgnorePattern: '^_', varsIgnorePattern: '^_' }],
+      // numbers in messages are the normal case here
+      '@typescript-eslint/restrict-template-expressions': [
+        'error',
+        { allowNumber: true, allowBoolean: true },
+      ],
+      eqeqeq: ['error', 'always'],
+    },
+  },
+  {
+    files: ['src/**', 'demo/**', 'examples/**'],
+    plugins: { boundaries },
+    settings: {
+      'import/resolver': { node: { extensions: ['.ts', '.js'] } },
+      'boundaries/dependency-nodes': ['import', 'dynamic-import', 'export'],
+      'boundaries/files': [
+        ...layers.map(([category, pattern]) => ({ category, pattern })),
+        { category: 'outside', pattern: outside },
+      ],
+    },
+    rules: {
+      'boundaries/no-unknown-files': 'error',
+      'boundaries/dependencies': [
+        'error',
+        {
+          default: 'allow',
+          policies: [
+            {
+              disallow: {
+                to: { file: { categories: { anyOf: ['outside', ...layers.map(([name]) => name)] } } },
+              },
+            },
+            ...layers.map(([name, , below]) => ({
+              from: { file: { categories: name } },
+              allow: { to: { file: { categories: { anyOf: [name, ...below] } } } },
+            })),
+          ],
+        },
+      ],
+    },
+  },
+  {
+    files: ['src/**'],
+    ignores: ['src/api/local-backend.ts'],
+    rules: {
+      'no-restricted-syntax': [
+        'error',
+        {
+          selector: "NewExpression[callee.name='Worker']",
+          message: 'Only src/api/local-backend.ts starts workers.',
+        },
+      ],
+    },
+  },
+  {
+    // plain Node scripts carry no types of their own
+    files: ['**/*.mjs', '**/*.js'],
+    extends: [tseslint.configs.disableTypeChecked],
+    languageOptions: {
+      globals: {
+        process: 'readonly',
+        console: 'readonly',
+        URL: 'readonly',
+        setTimeout: 'readonly',
+        clearTimeout: 'readonly',
+        fetch: 'readonly',
+      },
+    },
+  },
+);
