@@ -1,0 +1,90 @@
+import { describe, it } from 'vitest';
+import { matmul, type MatmulMode } from '../../src/kernels/matmul/matmul';
+import { expectClose, randomArray } from '../support/compare';
+import { runOp, type HostTensor } from '../support/gpu';
+
+/** y = a·b in f64. */
+function reference(
+  mode: MatmulMode,
+  [rows, cols, depth]: readonly [number, number, number],
+  a: Float32Array,
+  b: Float32Array,
+): Float64Array {
+  const y = new Float64Array(rows * cols);
+  for (let i = 0; i < rows; i++) {
+    for (let j = 0; j < cols; j++) {
+      let sum = 0;
+      for (let k = 0; k < depth; k++) {
+        const ai = a[mode === 'TN' ? k * rows + i : i * depth + k]!;
+        const bj = b[mode === 'NT' ? j * depth + k : k * cols + j]!;
+        sum += ai * bj;
+      }
+      y[i * cols + j] = sum;
+    }
+  }
+  return y;
+}
+
+async function check(
+  mode: MatmulMode,
+  rows: number,
+  cols: number,
+  depth: number,
+  kind: 'gpu' | 'software',
+  { add = false, bias = false } = {},
+): Promise<void> {
+  const a = randomArray(rows * depth, 1);
+  const b = randomArray(cols * depth, 2);
+  const inputs: { a: HostTensor; b: HostTensor; add?: HostTensor; bias?: HostTensor } = {
+    a: { shape: mode === 'TN' ? ['T', rows] : ['T', depth], data: a },
+    b: { shape: mode === 'NT' ? [cols, depth] : mode === 'NN' ? [depth, cols] : ['T', cols], data: b },
+  };
+  const expected = reference(mode, [rows, cols, depth], a, b);
+  if (add) {
+    const data = randomArray(rows * cols, 3);
+    inputs.add = { shape: [mode === 'TN' ? rows : 'T', cols], data };
+    data.forEach((x, i) => (expected[i]! += x));
+  }
+  if (bias) {
+    const data = randomArray(cols, 4);
+    inputs.bias = { shape: [cols], data };
+    for (let i = 0; i < rows * cols; i++) expected[i]! += data[i % cols]!;
+  }
+  const T = mode === 'TN' ? depth : rows;
+  const { y } = await runOp(
+    matmul,
+    inputs,
+    { mode },
+    { values: { T }, capacity: { T: T + 3 }, profile: { kind } },
+  );
+  // sums of `depth` products of unit variance
+  expectClose(y, expected, { atol: 1e-5 * Math.sqrt(depth), rtol: 1e-4 }, `${mode} ${rows}×${cols}×${depth}`);
+}
+
+const EDGES = [1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65];
+
+for (const kind of ['software', 'gpu'] as const) {
+  describe(`matmul on ${kind} tiles`, () => {
+    for (const mode of ['NT', 'NN', 'TN'] as const) {
+      it(`${mode}: every dimension at and around the tile sizes`, async () => {
+        for (const n of EDGES) {
+          await check(mode, n, 36, 20, kind);
+          await check(mode, 20, n, 36, kind);
+          await check(mode, 36, 20, n, kind);
+        }
+      });
+      it(`${mode}: add, bias and both, vector and scalar widths`, async () => {
+        for (const [rows, cols, depth] of [
+          [33, 68, 132],
+          [7, 13, 9],
+          [1, 1, 1],
+          [70, 64, 128],
+        ] as const) {
+          await check(mode, rows, cols, depth, kind, { add: true });
+          await check(mode, rows, cols, depth, kind, { bias: true });
+          await check(mode, rows, cols, depth, kind, { add: true, bias: true });
+        }
+      });
+    }
+  });
+}
