@@ -1,0 +1,144 @@
+/** Loads a model: fetches the files of a Hugging Face folder and checks that they fit together. */
+import type { ProgressEvent, TokenizerPayload } from '../api/contract/types';
+import { AbortedError, APIConnectionError, BadRequestError, statusError } from '../api/contract/errors';
+import { expectedTensors, parseConfig, type DecoderConfig } from './config';
+import { parseSafetensors, type HostTensor } from './safetensors';
+import { resolveModel, type ModelSources } from './sources';
+
+export interface LoadOptions {
+  /** addresses of models that are not built in, by name */
+  readonly modelSources?: ModelSources;
+  /** how files are read; default: the global `fetch` */
+  readonly fetch?: typeof globalThis.fetch;
+  readonly onProgress?: (event: ProgressEvent) => void;
+  readonly signal?: AbortSignal;
+}
+
+export interface LoadedModel {
+  readonly name: string;
+  readonly config: DecoderConfig;
+  /** by Hugging Face name; exactly those the configuration asks for, all f32, matrices (out, in) */
+  readonly tensors: ReadonlyMap<string, HostTensor>;
+  readonly tokenizer: TokenizerPayload;
+}
+
+/**
+ * Loads a model by name into memory.
+ *
+ * @throws NotFoundError for an unknown name or a missing file
+ * @throws BadRequestError for files that are malformed or do not fit the configuration
+ * @throws APIConnectionError if a file cannot be read
+ * @throws AbortedError if `signal` fires
+ */
+export async function loadModel(name: string, options: LoadOptions = {}): Promise<LoadedModel> {
+  const source = resolveModel(name, options.modelSources);
+  const config = await loadConfig(name, options);
+  const [tokenizerJson, tokenizerConfig, weights] = await Promise.all([
+    fetchJson(source['tokenizer.json'], options),
+    fetchJson(source['tokenizer_config.json'], options),
+    fetchBytes(source['model.safetensors'], name, options),
+  ]);
+  const { tensors } = parseSafetensors(weights, `${name} model.safetensors`);
+  return { name, config, tensors: pickTensors(name, config, tensors), tokenizer: { tokenizerJson, tokenizerConfig } };
+}
+
+/** Loads only the configuration of a model (what it is and how long its context is). Errors as `loadModel`. */
+export async function loadConfig(name: string, options: LoadOptions = {}): Promise<DecoderConfig> {
+  const source = resolveModel(name, options.modelSources);
+  return parseConfig(await fetchJson(source['config.json'], options), `${name} config.json`);
+}
+
+/** Keeps what the decoder needs; buffers such as `rotary_emb.inv_freq` and a tied `lm_head` copy are dropped. */
+function pickTensors(
+  name: string,
+  config: DecoderConfig,
+  found: ReadonlyMap<string, HostTensor>,
+): Map<string, HostTensor> {
+  if (config.layers > found.size) {
+    throw new BadRequestError(`${name}: ${found.size} tensors cannot make num_hidden_layers = ${config.layers}`);
+  }
+  const picked = new Map<string, HostTensor>();
+  for (const [key, shape] of expectedTensors(config)) {
+    const tensor = found.get(key);
+    if (!tensor) throw new BadRequestError(`${name} model.safetensors: tensor '${key}' is missing`);
+    if (tensor.shape.length !== shape.length || tensor.shape.some((s, i) => s !== shape[i])) {
+      throw new BadRequestError(
+        `${name} model.safetensors: tensor '${key}' has shape [${tensor.shape.join(', ')}], ` +
+          `its config.json asks for [${shape.join(', ')}]`,
+      );
+    }
+    picked.set(key, tensor);
+  }
+  return picked;
+}
+
+/** What to throw for a failure while reading `url`. */
+function readFailure(url: URL, signal: AbortSignal | undefined, cause: unknown): Error {
+  return signal?.aborted
+    ? new AbortedError(`loading ${url.href} was aborted`, { cause: signal.reason })
+    : new APIConnectionError(`${url.href}: cannot be read`, { cause });
+}
+
+async function request(url: URL, { fetch = globalThis.fetch, signal }: LoadOptions): Promise<Response> {
+  let response: Response;
+  try {
+    response = await fetch(url, signal ? { signal } : {});
+  } catch (cause) {
+    throw readFailure(url, signal, cause);
+  }
+  if (response.ok) return response;
+  throw statusError(response.status, `${url.href}: HTTP ${response.status} ${response.statusText}`.trimEnd());
+}
+
+async function fetchJson(url: URL, options: LoadOptions): Promise<unknown> {
+  const text = new TextDecoder().decode(await readBody(await request(url, options), url, options));
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    // development servers answer unknown paths with a page
+    throw new BadRequestError(`${url.href}: not JSON (it starts with ${JSON.stringify(text.slice(0, 20))})`, { cause });
+  }
+}
+
+async function fetchBytes(url: URL, what: string, options: LoadOptions): Promise<ArrayBuffer> {
+  return readBody(await request(url, options), url, options, (loaded, total) =>
+    options.onProgress?.({ phase: 'download', what, loaded, total }),
+  );
+}
+
+/** Reads a body piece by piece; a body shorter or longer than announced is an error. */
+async function readBody(
+  response: Response,
+  url: URL,
+  { signal }: LoadOptions,
+  onBytes: (loaded: number, total: number) => void = () => {},
+): Promise<ArrayBuffer> {
+  // Content-Length counts compressed bytes where the transfer is compressed
+  const encoded = response.headers.has('content-encoding');
+  const length = encoded ? null : response.headers.get('content-length');
+  const announced = length === null ? undefined : Number(length);
+  const chunks: Uint8Array[] = [];
+  let loaded = 0;
+  try {
+    const reader = response.body?.getReader();
+    for (;;) {
+      const part = await reader?.read();
+      if (!part || part.done) break;
+      chunks.push(part.value);
+      loaded += part.value.byteLength;
+      onBytes(loaded, Math.max(loaded, announced ?? 0));
+    }
+  } catch (cause) {
+    throw readFailure(url, signal, cause);
+  }
+  if (announced !== undefined && announced !== loaded) {
+    throw new APIConnectionError(`${url.href}: ${loaded} bytes arrived of ${announced}`);
+  }
+  const whole = new Uint8Array(loaded);
+  let at = 0;
+  for (const chunk of chunks) {
+    whole.set(chunk, at);
+    at += chunk.byteLength;
+  }
+  return whole.buffer;
+}
