@@ -1,0 +1,176 @@
+/**
+ * Checks at the door, on the plain data of the seam. Clients run them before a
+ * request is queued; the engine runs them again with the limits of the model.
+ * Each failure is a `BadRequestError` whose message starts with the field.
+ */
+import type { CreateModelRequest, ForwardBackwardRequest, SampleRequest } from './backend';
+import { BadRequestError } from './errors';
+import { knownLosses, LOSSES } from './losses';
+import type { AdamParamsPayload, DatumPayload, LoraConfigPayload, TensorPayload } from './types';
+
+/** What only the model knows; absent in a client that has not asked. */
+export interface ModelLimits {
+  /** number of token ids */
+  readonly vocabSize: number;
+  /** longest sequence, tokens */
+  readonly contextLength: number;
+}
+
+/** Largest LoRA rank of the service. */
+export const MAX_RANK = 256;
+/** Smallest normal float32: below it an Adam epsilon may be flushed to 0, and 0/0 is NaN. */
+const MIN_EPS = 1.1754943508222875e-38;
+
+function refuse(message: string): never {
+  throw new BadRequestError(message);
+}
+
+function check(condition: boolean, field: string, rule: string, got: unknown): asserts condition {
+  if (!condition) refuse(`${field}: ${rule}, got ${show(got)}`);
+}
+
+const show = (value: unknown): string => (typeof value === 'string' ? JSON.stringify(value) : String(value));
+
+function checkToken(token: unknown, field: string, limits?: ModelLimits): void {
+  if (!Number.isInteger(token)) refuse(`${field}: must be an integer token id, got ${show(token)}`);
+  const id = token as number;
+  if (id < 0) refuse(`${field}: token id ${id} is negative`);
+  if (limits && id >= limits.vocabSize) {
+    refuse(`${field}: token id ${id} is outside the vocabulary of ${limits.vocabSize}`);
+  }
+}
+
+function checkTokens(tokens: ArrayLike<number>, field: string, limits?: ModelLimits): void {
+  if (tokens.length === 0) refuse(`${field}: must have at least one token`);
+  for (let i = 0; i < tokens.length; i++) checkToken(tokens[i], `${field}[${i}]`, limits);
+}
+
+/** A whole number that a double holds exactly, or null. */
+function checkSeed(seed: number | null, field: string): void {
+  check(seed === null || Number.isSafeInteger(seed), field, 'must be an integer below 2^53 or null', seed);
+}
+
+/**
+ * A forward or forward-backward request: known loss and keys, non-empty data,
+ * tensors of one length per datum, finite numbers; with `limits` also token
+ * ids below the vocabulary and sequences within the context.
+ * @throws BadRequestError
+ */
+export function checkForwardBackward(
+  { data, lossFn, lossFnConfig }: Pick<ForwardBackwardRequest, 'data' | 'lossFn' | 'lossFnConfig'>,
+  limits?: ModelLimits,
+): void {
+  const spec = Object.hasOwn(LOSSES, lossFn) ? LOSSES[lossFn] : undefined;
+  if (!spec) refuse(`loss_fn: unknown loss ${show(lossFn)}; known: ${knownLosses().join(', ')}`);
+  for (const [key, value] of Object.entries(lossFnConfig)) {
+    if (!Object.hasOwn(spec.config, key)) refuse(unknownKey(`loss_fn_config.${key}`, lossFn, spec.config));
+    check(Number.isFinite(value), `loss_fn_config.${key}`, 'must be finite', value);
+  }
+  if (data.length === 0) refuse('data: must have at least one datum');
+  data.forEach((datum, i) => checkDatum(datum, `data[${i}]`, lossFn, spec.inputs, limits));
+}
+
+function unknownKey(field: string, lossFn: string, known: Readonly<Record<string, unknown>>): string {
+  const names = Object.keys(known).join(', ') || 'none';
+  return `${field}: not a key of ${lossFn}; known: ${names}`;
+}
+
+function checkDatum(
+  { tokens, lossFnInputs }: DatumPayload,
+  field: string,
+  lossFn: string,
+  inputs: Readonly<Record<string, TensorPayload['dtype']>>,
+  limits?: ModelLimits,
+): void {
+  checkTokens(tokens, `${field}.model_input`, limits);
+  if (limits && tokens.length > limits.contextLength) {
+    refuse(
+      `${field}.model_input: ${tokens.length} tokens exceed the model's context window of ${limits.contextLength}`,
+    );
+  }
+  for (const key of Object.keys(lossFnInputs)) {
+    if (!Object.hasOwn(inputs, key)) refuse(unknownKey(`${field}.loss_fn_inputs.${key}`, lossFn, inputs));
+  }
+  for (const [key, dtype] of Object.entries(inputs)) {
+    const name = `${field}.loss_fn_inputs.${key}`;
+    const tensor = Object.hasOwn(lossFnInputs, key) ? lossFnInputs[key] : undefined;
+    if (!tensor) refuse(`${name}: required by ${lossFn}`);
+    checkTensor(tensor, name, dtype, tokens.length);
+    if (key === 'target_tokens') checkTokens(tensor.data, name, limits);
+  }
+}
+
+function checkTensor({ dtype, shape, data }: TensorPayload, field: string, want: string, length: number): void {
+  check(dtype === want, field, `must be ${want}`, dtype);
+  if (shape.length !== 1 || shape[0] !== length || data.length !== length) {
+    refuse(`${field}: must have shape [${length}], one per input token, got [${shape.join(', ')}]`);
+  }
+  for (let i = 0; i < data.length; i++) check(Number.isFinite(data[i]), `${field}[${i}]`, 'must be finite', data[i]);
+}
+
+/** The settings of one optimizer step. @throws BadRequestError */
+export function checkAdamParams(params: AdamParamsPayload): void {
+  const inFloat32 = (x: number): boolean => Number.isFinite(Math.fround(x));
+  for (const [name, value] of [
+    ['learning_rate', params.learningRate],
+    ['weight_decay', params.weightDecay],
+    ['grad_clip_norm', params.gradClipNorm],
+  ] as const) {
+    check(inFloat32(value) && value >= 0, `adam_params.${name}`, 'must be finite and not negative', value);
+  }
+  for (const [name, value] of [
+    ['beta1', params.beta1],
+    ['beta2', params.beta2],
+  ] as const) {
+    check(value >= 0 && value < 1, `adam_params.${name}`, 'must be in [0, 1)', value);
+  }
+  check(inFloat32(params.eps) && params.eps >= MIN_EPS, 'adam_params.eps', 'must be positive and finite', params.eps);
+}
+
+/** A request to make a model. @throws BadRequestError */
+export function checkCreateModel({ baseModel, lora, userMetadata }: CreateModelRequest): void {
+  if (typeof baseModel !== 'string' || baseModel === '') refuse('base_model is required');
+  checkLora(lora);
+  for (const [key, value] of Object.entries(userMetadata)) {
+    check(typeof value === 'string', `user_metadata.${key}`, 'must be a string', value);
+  }
+}
+
+/** Rank a power of two up to 256, at least one part to train. @throws BadRequestError */
+export function checkLora(lora: LoraConfigPayload): void {
+  const { rank } = lora;
+  check(Number.isInteger(rank), 'lora_config.rank', 'must be an integer', rank);
+  if (rank <= 0) refuse(`lora_config.rank must be positive, got ${rank}`);
+  if (!Number.isInteger(Math.log2(rank))) refuse(`lora_config.rank must be a power of 2, got ${rank}`);
+  if (rank > MAX_RANK) refuse(`lora_config.rank must be at most ${MAX_RANK}, got ${rank}`);
+  checkSeed(lora.seed, 'lora_config.seed');
+  if (!lora.trainUnembed && !lora.trainMlp && !lora.trainAttn) {
+    refuse('At least one of train_unembed, train_mlp, or train_attn must be True');
+  }
+}
+
+/**
+ * A sampling request; with `limits` also that prompt and new tokens fit the
+ * context (at least one new token when `maxTokens` is null).
+ * @throws BadRequestError
+ */
+export function checkSample(
+  { prompt, numSamples, params }: Omit<SampleRequest, 'samplerId' | 'promptLogprobs'>,
+  limits?: ModelLimits,
+): void {
+  checkTokens(prompt, 'prompt', limits);
+  check(Number.isSafeInteger(numSamples) && numSamples >= 1, 'num_samples', 'must be at least 1', numSamples);
+  const { maxTokens, seed, stopStrings, stopTokens, temperature, topK, topP } = params;
+  const at = 'sampling_params';
+  const whole = maxTokens === null || Number.isSafeInteger(maxTokens);
+  check(whole && (maxTokens ?? 1) >= 1, `${at}.max_tokens`, 'must be at least 1', maxTokens);
+  checkSeed(seed, `${at}.seed`);
+  check(Number.isFinite(temperature) && temperature >= 0, `${at}.temperature`, 'must be 0 or more', temperature);
+  check(Number.isSafeInteger(topK) && (topK === -1 || topK >= 1), `${at}.top_k`, 'must be -1 or at least 1', topK);
+  check(topP > 0 && topP <= 1, `${at}.top_p`, 'must be in (0, 1]', topP);
+  stopStrings.forEach((s, i) => check(typeof s === 'string' && s !== '', `${at}.stop[${i}]`, 'must be non-empty', s));
+  stopTokens.forEach((token, i) => checkToken(token, `${at}.stop[${i}]`, limits));
+  if (!limits) return;
+  const [p, m, l] = [prompt.length, maxTokens ?? 1, limits.contextLength];
+  if (p + m > l) refuse(`Prompt length plus max_tokens exceeds the model's context window: ${p} + ${m} > ${l}`);
+}
