@@ -318,47 +318,47 @@ def _swap(s):
 EXERCISES = {
     "Copy": (6, _copy, "Copy this: {x}"),
     "Repeat": (2, _each(lambda w: w + " " + w), "Say every word twice: {x}"),
-    "Reverse": (3, _reverse(3, 6), "Reverse the word {x}"),
-    "Reverse long": (2, _reverse(7, 10), "Reverse the long word {x}"),
-    "Reverse words": (1, _reverse_words, "Put these words in reverse order: {x}"),
+    "Reverse": (4, _reverse(3, 6), "Reverse the word {x}"),
+    "Reverse long": (3, _reverse(7, 10), "Reverse the long word {x}"),
+    "Reverse words": (2, _reverse_words, "Put these words in reverse order: {x}"),
     "Swap": (1, _swap, "Swap: {x}"),
     "Upper": (2, _each(str.upper), "Write in capitals: {x}"),
-    "Lower": (1, lambda s: (lambda t: (t.upper() if s.r.random() < 0.6 else t.title(), t))(" ".join(s.phrase())), "Write in small letters: {x}"),
-    "Title": (1, _each(str.capitalize), "Capitalize: {x}"),
+    "Lower": (2, lambda s: (lambda t: (t.upper() if s.r.random() < 0.6 else t.title(), t))(" ".join(s.phrase())), "Write in small letters: {x}"),
+    "Title": (2, _each(str.capitalize), "Capitalize: {x}"),
     "Spell": (3, _on_word(2, 9, lambda w: "-".join(w)), "Spell the word {x}"),
     "Join": (2, lambda s: (lambda w: ("-".join(w), w))(s.word(2, 9)), "Join the letters {x}"),
-    "Drop first": (7, _each(lambda w: w[1:] or "-"), "Drop the first letter of each word: {x}"),
+    "Drop first": (4, _each(lambda w: w[1:] or "-"), "Drop the first letter of each word: {x}"),
     "Drop first two": (3, _each(lambda w: w[2:] or "-"), "Drop the first two letters of each word: {x}"),
     "Drop last": (2, _each(lambda w: w[:-1] or "-"), "Drop the last letter of each word: {x}"),
-    "Drop onset": (7, _each(lambda w: w[onset(w):] or "-"), "Start each word at its first vowel: {x}"),
-    "Onset": (6, _each(lambda w: w[:onset(w)] or "-"), "Give the letters before the first vowel: {x}"),
-    "Hyphenate": (4, _each(lambda w: w[:onset(w)] + "-" + w[onset(w):]), "Put a hyphen before the first vowel: {x}"),
-    "First": (3, _each(lambda w: w[0]), "First letter of each word: {x}"),
+    "Drop onset": (4, _each(lambda w: w[onset(w):] or "-"), "Start each word at its first vowel: {x}"),
+    "Onset": (3, _each(lambda w: w[:onset(w)] or "-"), "Give the letters before the first vowel: {x}"),
+    "Hyphenate": (2, _each(lambda w: w[:onset(w)] + "-" + w[onset(w):]), "Put a hyphen before the first vowel: {x}"),
+    "First": (2, _each(lambda w: w[0]), "First letter of each word: {x}"),
     "Last": (2, _each(lambda w: w[-1]), "Last letter of each word: {x}"),
     "Double first": (2, _each(lambda w: w[0] + w), "Double the first letter of each word: {x}"),
-    "Append first": (4, _each(lambda w: w + "-" + w[0]), "Add the first letter to the end of each word: {x}"),
-    "Append onset": (4, _each(lambda w: w + "-" + w[:onset(w)]), "Add the leading consonants to the end of each word: {x}"),
+    "Append first": (3, _each(lambda w: w + "-" + w[0]), "Add the first letter to the end of each word: {x}"),
+    "Append onset": (3, _each(lambda w: w + "-" + w[:onset(w)]), "Add the leading consonants to the end of each word: {x}"),
     "Last to front": (3, _each(lambda w: w[-1] + w[:-1]), "Move the last letter of each word to the front: {x}"),
     "No vowels": (2, _each(lambda w: re.sub("[aeiou]", "", w) or "-"), "Remove the vowels: {x}"),
     "Vowels": (1, _each(lambda w: re.sub("[^aeiou]", "", w) or "-"), "Give only the vowels: {x}"),
     "Sort": (2, _on_word(3, 7, lambda w: "".join(sorted(w))), "Sort the letters of {x}"),
-    "Length": (1, _on_word(2, 10, lambda w: str(len(w))), "How many letters has {x}?"),
-    "Add ending": (5, _arg(None)(lambda w, a: w + a), "Add {a} to the end of each word: {x}"),
-    "Add ending with hyphen": (4, _arg(None)(lambda w, a: w + "-" + a), "Add -{a} to each word: {x}"),
+    "Length": (2, _on_word(2, 10, lambda w: str(len(w))), "How many letters has {x}?"),
+    "Add ending": (4, _arg(None)(lambda w, a: w + a), "Add {a} to the end of each word: {x}"),
+    "Add ending with hyphen": (3, _arg(None)(lambda w, a: w + "-" + a), "Add -{a} to each word: {x}"),
     "Add beginning": (3, _arg(None)(lambda w, a: a + w), "Add {a} to the front of each word: {x}"),
     "Replace first by": (3, _arg(_LETTERS)(lambda w, a: a + w[1:]), "Replace the first letter of each word by {a}: {x}"),
-    "Drop onset and add": (4, _arg(None)(lambda w, a: w[onset(w):] + "-" + a), "Start each word at its first vowel and add -{a}: {x}"),
-    "Replace": (1, _replace, "Replace {a}: {x}"),
-    "Remove": (1, _remove, "Remove the letter {a}: {x}"),
+    "Drop onset and add": (3, _arg(None)(lambda w, a: w[onset(w):] + "-" + a), "Start each word at its first vowel and add -{a}: {x}"),
+    "Replace": (2, _replace, "Replace {a}: {x}"),
+    "Remove": (2, _remove, "Remove the letter {a}: {x}"),
     "Split at": (2, _split, "Split after letter {a}: {x}"),
-    "Letter": (1, _nth, "Give letter {a} of {x}"),
-    "Count": (1, _count, "How often is {a} in {x}?"),
+    "Letter": (2, _nth, "Give letter {a} of {x}"),
+    "Count": (2, _count, "How often is {a} in {x}?"),
     "Word after": (2, _after, "Which word follows {a} in: {x}"),
-    "Add": (1, _sum(0, 9, "+"), "{x}"),
-    "Subtract": (1, _sum(0, 9, "-"), "{x}"),
-    "Multiply": (1, _sum(0, 9, "*"), "{x}"),
-    "Add two digits": (2, _sum(10, 99, "+"), "{x}"),
-    "Subtract two digits": (1, _sum(10, 99, "-"), "{x}"),
+    "Add": (3, _sum(0, 9, "+"), "{x}"),
+    "Subtract": (2, _sum(0, 9, "-"), "{x}"),
+    "Multiply": (2, _sum(0, 9, "*"), "{x}"),
+    "Add two digits": (3, _sum(10, 99, "+"), "{x}"),
+    "Subtract two digits": (2, _sum(10, 99, "-"), "{x}"),
 }
 NAMES = list(EXERCISES)
 _CUM = np.cumsum([EXERCISES[n][0] for n in NAMES]).tolist()
@@ -412,6 +412,7 @@ def talk(s):
     return chat_prompt(q), f"{a}{_E}\n"
 
 
+SYSTEM = f"{_S}system\nYou are pocket, a very small helpful assistant.{_E}\n"
 _CODES = {1: IM_START, 2: IM_END, 3: EOT}
 
 
@@ -446,11 +447,11 @@ def window(rng, words, prose_bytes, length, prose_share):
     else:
         single = pick(rng) if k < 0.45 else None
         labels = (_fake_label(s), _fake_label(s)) if k < 0.14 else None
-        chatty = rng.random() < 0.25 and not labels
+        chatty = rng.random() < 0.33 and not labels
         if rng.random() < 0.1:
             parts, weights, total = [_T], [MASK], 1
         while total <= length:
-            if chatty and not single and rng.random() < 0.35:
+            if chatty and not single and rng.random() < 0.4:
                 p, c = talk(s)
             elif chatty:
                 p, c = chat(single or pick(rng), s)
@@ -459,6 +460,8 @@ def window(rng, words, prose_bytes, length, prose_share):
                 p, c = f"{labels[0]}: {x if a is None else a + ', ' + x}\n{labels[1]}:", f" {y}\n\n"
             else:
                 p, c = plain(single or pick(rng), s)
+            if p[0] == _S and rng.random() < 0.1:
+                p = SYSTEM + p
             parts += (p, c)
             weights += (MASK, 1.0)
             total += len(p.encode()) + len(c.encode())

@@ -1,6 +1,6 @@
 """Measures webtinker/pocket and writes every figure that its card quotes.
 
-  python tools/pocket/eval.py models/pocket --out tools/pocket/eval.json --run /tmp/pocket-run
+  python tools/pocket/eval.py models/pocket --out tools/pocket/eval.json --run pocket-run
   python tools/pocket/eval.py models/pocket --quick     # exercises and bits per byte only
 
 All figures are of the float16 weights in the folder, computed in float32.
@@ -80,7 +80,7 @@ def main():
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     net = M.load(a.folder)
-    r = dict(parameters=sum(p.numel() for p in net.parameters()))
+    r = dict(count=a.count, parameters=sum(p.numel() for p in net.parameters()))
     if a.run:
         c = torch.load(os.path.join(a.run, "last.pt"))
         r["training"] = dict(steps=c["step"], tokens=c["tokens"], minutes=c["seconds"] / 60, args={

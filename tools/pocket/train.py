@@ -1,7 +1,7 @@
 """Trains webtinker/pocket from scratch on a CPU.
 
-  python tools/pocket/train.py --run /tmp/pocket-run          # train (or resume)
-  python tools/pocket/train.py --run /tmp/pocket-run --export models/pocket
+  python tools/pocket/train.py --run pocket-run          # train (or resume)
+  python tools/pocket/train.py --run pocket-run --export models/pocket
 
 Every batch is a function of (seed, step), so a killed run resumes from its last
 checkpoint as if nothing had happened. The learning rate is warmed up, held, and
@@ -58,13 +58,13 @@ def main():
     ap.add_argument("--run", required=True, help="folder of the checkpoints")
     ap.add_argument("--export", help="write the newest checkpoint as a Hugging Face folder and stop")
     ap.add_argument("--seed", type=int, default=1)
-    ap.add_argument("--steps", type=int, default=6000)
-    ap.add_argument("--decay-steps", type=int, default=2000)
+    ap.add_argument("--steps", type=int, default=10500)
+    ap.add_argument("--decay-steps", type=int, default=4000)
     ap.add_argument("--warmup", type=int, default=100)
     ap.add_argument("--rows", type=int, default=16)
     ap.add_argument("--length", type=int, default=256)
-    ap.add_argument("--long-steps", type=int, default=400, help="last steps, run on windows of 512")
-    ap.add_argument("--prose", type=float, default=0.2, help="share of the windows that are prose")
+    ap.add_argument("--long-steps", type=int, default=1000, help="last steps, run on windows of 512")
+    ap.add_argument("--prose", type=float, default=0.35, help="share of the windows that are prose")
     ap.add_argument("--muon-lr", type=float, default=0.02)
     ap.add_argument("--adam-lr", type=float, default=4e-3)
     ap.add_argument("--save-every", type=float, default=120, help="seconds")
