@@ -39,6 +39,7 @@ describe('swiglu', () => {
         { values, capacity },
       );
       expectClose(b.d_gate_up, dGateUp, { atol: 1e-4, rtol: 1e-3 });
+      expectClose(b.act, act, {}, 'activation made again');
     });
   }
 });

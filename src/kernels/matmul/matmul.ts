@@ -19,9 +19,9 @@ export type MatmulInputs = {
   readonly a: TensorRef;
   readonly b: TensorRef;
   /** same shape as y */
-  readonly add?: TensorRef;
+  readonly add?: TensorRef | undefined;
   /** (N) */
-  readonly bias?: TensorRef;
+  readonly bias?: TensorRef | undefined;
 };
 
 const BINDINGS = {

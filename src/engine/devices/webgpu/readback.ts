@@ -49,3 +49,22 @@ export async function readBack(
     memory.free(staging);
   }
 }
+
+/** A new buffer with the first `bytes` of another. */
+export function copyBuffer({ device, memory, counters }: GpuContext, label: string, from: GPUBuffer, bytes: number): GPUBuffer {
+  const copy = memory.storage(label, bytes);
+  const encoder = device.createCommandEncoder({ label });
+  encoder.copyBufferToBuffer(from, 0, copy, 0, bytes);
+  counters.submits++;
+  device.queue.submit([encoder.finish()]);
+  return copy;
+}
+
+/** The first `bytes` of a buffer. */
+export async function readBuffer(context: GpuContext, buffer: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+  const encoder = context.device.createCommandEncoder({ label: 'read' });
+  const { whole } = await readBack(context, encoder, [
+    { name: 'whole', buffer, byteOffset: 0, byteLength: bytes, dtype: 'f32' },
+  ]);
+  return whole!.buffer;
+}
