@@ -68,7 +68,10 @@ export interface Backend {
   getTokenizer(baseModel: string): Promise<TokenizerPayload>;
   forwardBackward(request: ForwardBackwardRequest): Promise<ForwardBackwardPayload>;
   optimStep(request: OptimStepRequest): Promise<OptimStepPayload>;
-  createSampler(request: CreateSamplerRequest, onProgress?: (event: ProgressEvent) => void): Promise<SamplerInfo>;
+  createSampler(
+    request: CreateSamplerRequest,
+    onProgress?: (event: ProgressEvent) => void,
+  ): Promise<SamplerInfo>;
   sample(request: SampleRequest): Promise<SamplePayload>;
   unloadModel(modelId: string): Promise<void>;
   unloadSampler(samplerId: string): Promise<void>;

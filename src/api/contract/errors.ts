@@ -220,7 +220,11 @@ const BY_STATUS: Readonly<Record<number, ErrorClass>> = {
 };
 
 /** The error class of an HTTP status: the documented one, `InternalServerError` for 5xx, else `APIStatusError`. */
-export function statusError(statusCode: number, message: string, options: TinkerErrorOptions = {}): TinkerError {
+export function statusError(
+  statusCode: number,
+  message: string,
+  options: TinkerErrorOptions = {},
+): TinkerError {
   const Class = BY_STATUS[statusCode] ?? (statusCode >= 500 ? InternalServerError : APIStatusError);
   return new Class(message, { ...options, statusCode });
 }

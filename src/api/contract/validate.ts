@@ -100,12 +100,18 @@ function checkDatum(
   }
 }
 
-function checkTensor({ dtype, shape, data }: TensorPayload, field: string, want: string, length: number): void {
+function checkTensor(
+  { dtype, shape, data }: TensorPayload,
+  field: string,
+  want: string,
+  length: number,
+): void {
   check(dtype === want, field, `must be ${want}`, dtype);
   if (shape.length !== 1 || shape[0] !== length || data.length !== length) {
     refuse(`${field}: must have shape [${length}], one per input token, got [${shape.join(', ')}]`);
   }
-  for (let i = 0; i < data.length; i++) check(Number.isFinite(data[i]), `${field}[${i}]`, 'must be finite', data[i]);
+  for (let i = 0; i < data.length; i++)
+    check(Number.isFinite(data[i]), `${field}[${i}]`, 'must be finite', data[i]);
 }
 
 /** The settings of one optimizer step. @throws BadRequestError */
@@ -124,7 +130,12 @@ export function checkAdamParams(params: AdamParamsPayload): void {
   ] as const) {
     check(value >= 0 && value < 1, `adam_params.${name}`, 'must be in [0, 1)', value);
   }
-  check(inFloat32(params.eps) && params.eps >= MIN_EPS, 'adam_params.eps', 'must be positive and finite', params.eps);
+  check(
+    inFloat32(params.eps) && params.eps >= MIN_EPS,
+    'adam_params.eps',
+    'must be positive and finite',
+    params.eps,
+  );
 }
 
 /** A request to make a model. @throws BadRequestError */
@@ -165,12 +176,25 @@ export function checkSample(
   const whole = maxTokens === null || Number.isSafeInteger(maxTokens);
   check(whole && (maxTokens ?? 1) >= 1, `${at}.max_tokens`, 'must be at least 1', maxTokens);
   checkSeed(seed, `${at}.seed`);
-  check(Number.isFinite(temperature) && temperature >= 0, `${at}.temperature`, 'must be 0 or more', temperature);
-  check(Number.isSafeInteger(topK) && (topK === -1 || topK >= 1), `${at}.top_k`, 'must be -1 or at least 1', topK);
+  check(
+    Number.isFinite(temperature) && temperature >= 0,
+    `${at}.temperature`,
+    'must be 0 or more',
+    temperature,
+  );
+  check(
+    Number.isSafeInteger(topK) && (topK === -1 || topK >= 1),
+    `${at}.top_k`,
+    'must be -1 or at least 1',
+    topK,
+  );
   check(topP > 0 && topP <= 1, `${at}.top_p`, 'must be in (0, 1]', topP);
-  stopStrings.forEach((s, i) => check(typeof s === 'string' && s !== '', `${at}.stop[${i}]`, 'must be non-empty', s));
+  stopStrings.forEach((s, i) =>
+    check(typeof s === 'string' && s !== '', `${at}.stop[${i}]`, 'must be non-empty', s),
+  );
   stopTokens.forEach((token, i) => checkToken(token, `${at}.stop[${i}]`, limits));
   if (!limits) return;
   const [p, m, l] = [prompt.length, maxTokens ?? 1, limits.contextLength];
-  if (p + m > l) refuse(`Prompt length plus max_tokens exceeds the model's context window: ${p} + ${m} > ${l}`);
+  if (p + m > l)
+    refuse(`Prompt length plus max_tokens exceeds the model's context window: ${p} + ${m} > ${l}`);
 }

@@ -1,0 +1,71 @@
+/** The promise of a request that is already queued. */
+import { AbortedError, APITimeoutError } from './contract/errors';
+
+export interface ResultOptions {
+  /** wait at most this long, ms; the request itself goes on */
+  readonly timeoutMs?: number;
+  /** stop waiting when it fires; the request itself goes on */
+  readonly signal?: AbortSignal;
+}
+
+/**
+ * Awaiting it gives the result. The request was queued when the call that
+ * returned this future returned, so several can be in flight.
+ *
+ * A rejection nobody awaits raises no `unhandledrejection`: in pipelined loops
+ * a later await reports it.
+ */
+export class APIFuture<T> implements PromiseLike<T> {
+  readonly requestId: string;
+  readonly #promise: Promise<T>;
+
+  constructor(requestId: string, promise: Promise<T>) {
+    this.requestId = requestId;
+    this.#promise = promise;
+    promise.catch(() => undefined);
+  }
+
+  then<A = T, B = never>(
+    onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
+    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+  ): Promise<A | B> {
+    return this.#promise.then(onFulfilled, onRejected);
+  }
+
+  catch<B = never>(onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
+    return this.#promise.catch(onRejected);
+  }
+
+  finally(onFinally?: (() => void) | null): Promise<T> {
+    return this.#promise.finally(onFinally);
+  }
+
+  /**
+   * The result, waiting at most `timeoutMs` and until `signal` fires.
+   * @throws APITimeoutError, AbortedError, or the request's own error
+   */
+  result({ timeoutMs, signal }: ResultOptions = {}): Promise<T> {
+    if (signal?.aborted) return Promise.reject(this.#aborted(signal));
+    if (timeoutMs === undefined && !signal) return this.#promise;
+    return new Promise<T>((resolve, reject) => {
+      const abort = (): void => reject(this.#aborted(signal));
+      const timer =
+        timeoutMs === undefined
+          ? undefined
+          : setTimeout(
+              () =>
+                reject(new APITimeoutError(`request ${this.requestId}: no result within ${timeoutMs} ms`)),
+              timeoutMs,
+            );
+      signal?.addEventListener('abort', abort, { once: true });
+      this.#promise.then(resolve, reject).finally(() => {
+        clearTimeout(timer);
+        signal?.removeEventListener('abort', abort);
+      });
+    });
+  }
+
+  #aborted(signal: AbortSignal | undefined): AbortedError {
+    return new AbortedError(`request ${this.requestId}: the wait was aborted`, { cause: signal?.reason });
+  }
+}

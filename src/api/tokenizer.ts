@@ -1,0 +1,30 @@
+/** The tokenizer users get: transformers.js's own class, made from the model's files. */
+import type { PreTrainedTokenizer } from '@huggingface/transformers';
+import type { Backend } from './contract/backend';
+
+export type Tokenizer = PreTrainedTokenizer;
+
+/** One tokenizer per engine and base model, however many clients ask. */
+const cache = new WeakMap<Backend, Map<string, Promise<Tokenizer>>>();
+
+/**
+ * Loads transformers.js on first use: it is larger than the rest of the
+ * library, and training from token ids does not need it.
+ */
+export function loadTokenizer(backend: Backend, baseModel: string): Promise<Tokenizer> {
+  let known = cache.get(backend);
+  if (!known) cache.set(backend, (known = new Map()));
+  const loaded = known.get(baseModel) ?? load(backend, baseModel);
+  known.set(baseModel, loaded);
+  // a failure is not kept: the next call tries again
+  loaded.catch(() => known.delete(baseModel));
+  return loaded;
+}
+
+async function load(backend: Backend, baseModel: string): Promise<Tokenizer> {
+  const [{ PreTrainedTokenizer }, { tokenizerJson, tokenizerConfig }] = await Promise.all([
+    import('@huggingface/transformers'),
+    backend.getTokenizer(baseModel),
+  ]);
+  return new PreTrainedTokenizer(tokenizerJson, tokenizerConfig);
+}
