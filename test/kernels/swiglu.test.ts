@@ -7,7 +7,9 @@ const sigmoid = (x: number): number => 1 / (1 + Math.exp(-x));
 
 describe('swiglu', () => {
   for (const [rows, width] of [
+    [1, 1],
     [1, 4],
+    [7, 9],
     [3, 20],
     [65, 64],
   ] as const) {

@@ -1,8 +1,7 @@
-// Backward of act = silu(gate) ⊙ up, in place of the forward input (d_gate_up = …):
+// Backward of act = silu(gate) ⊙ up, in place of both inputs; act itself is made again (=) on the way:
 //   d_gate = d_act · up · σ(gate) · (1 + gate·(1 − σ(gate)));  d_up = d_act · silu(gate)
-// gate_up: (rows, 2·width), read then overwritten by its gradient; d_act: (rows, width),
-// overwritten by act;
-// f32 or vec4<f32> (width counts elements of it).
+// gate_up: (rows, 2·width), read then overwritten by its gradient; d_act: (rows, width), read then
+// overwritten by act; f32 or vec4<f32> (width counts elements of it).
 
 @compute @workgroup_size(64)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {

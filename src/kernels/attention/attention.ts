@@ -1,0 +1,46 @@
+/**
+ * Causal attention within packed segments, grouped-query, without a score matrix in
+ * memory (Dao et al. 2022, arXiv 2205.14135): forward keeps the log-sum-exp of each
+ * query, backward recomputes the probabilities from it.
+ */
+import { op, type TensorRef } from '../op';
+import { checkHeads, type AttentionAttrs } from './heads';
+import { scalarBackward, scalarForward } from './attention-scalar';
+
+export type { AttentionAttrs, HeadAttrs } from './heads';
+
+/**
+ * qkv (T, (H + 2·KV)·headDim) after RoPE, segments (T, 2) u32
+ * → out (T, H·headDim), lse (T, H) natural log-sum-exp of the scaled scores.
+ */
+export const attention = op({
+  name: 'attention',
+  outputs: ({ qkv }: { qkv: TensorRef; segments: TensorRef }, attrs: AttentionAttrs) => {
+    checkHeads(qkv, attrs);
+    const rows = qkv.shape[0]!;
+    return {
+      out: { shape: [rows, attrs.heads * attrs.headDim], dtype: 'f32' },
+      lse: { shape: [rows, attrs.heads], dtype: 'f32' },
+    };
+  },
+  webgpu: ({ inputs, outputs, attrs }) => scalarForward({ ...inputs, ...outputs }, attrs),
+});
+
+/**
+ * The gradient of `attention`: d_out (T, H·headDim) → d_qkv (T, (H + 2·KV)·headDim),
+ * every element written. delta (T, H) is scratch. No atomics: equal inputs give equal bits.
+ */
+export const attentionBackward = op({
+  name: 'attention-backward',
+  outputs: (
+    { qkv }: { qkv: TensorRef; segments: TensorRef; out: TensorRef; lse: TensorRef; d_out: TensorRef },
+    attrs: AttentionAttrs,
+  ) => {
+    checkHeads(qkv, attrs);
+    return {
+      d_qkv: { shape: qkv.shape, dtype: 'f32' },
+      delta: { shape: [qkv.shape[0]!, attrs.heads], dtype: 'f32' },
+    };
+  },
+  webgpu: ({ inputs, outputs, attrs }) => scalarBackward({ ...inputs, ...outputs }, attrs),
+});

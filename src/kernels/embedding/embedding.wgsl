@@ -1,0 +1,9 @@
+// h[t] = weight[tokens[t]]: one row of the table per token.
+// tokens: (rows) u32; weight: (vocabulary, width) → h: (rows, width), f32 or vec4<f32> (width counts elements of it).
+
+@compute @workgroup_size(64)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let i = (wid.x + wid.y * groups.x) * 64u + lane;
+  if (i >= params.rows * params.width) { return; }
+  h[i] = weight[tokens[i / params.width] * params.width + i % params.width];
+}
