@@ -28,6 +28,9 @@ const BUILT_IN: ReadonlyMap<string, () => ModelSource> = new Map([
 /** Folders of models by name: an absolute URL, or a path relative to the page. */
 export type ModelSources = Readonly<Record<string, string>>;
 
+/** The names of the models shipped with the library. */
+export const builtInModels = (): string[] => [...BUILT_IN.keys()];
+
 /** Every model name that can be loaded, the built-in ones first. */
 export function knownModels(modelSources: ModelSources = {}): string[] {
   return [...new Set([...BUILT_IN.keys(), ...Object.keys(modelSources)])];
