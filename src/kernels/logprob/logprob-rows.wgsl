@@ -1,0 +1,37 @@
+// One chunk of an online log-sum-exp, one thread a row: no barriers, so this is the variant for software adapters.
+//   max' = max(max, max_v x_v);  sum' = sum·exp(max − max') + Σ_v exp(x_v − max')
+// logits: (rows, width) f32; targets: (rows) u32; state: (rows) of [max, sum, target logit, –], ignored when params.first.
+// logprob, lse: (rows) f32, final once the last chunk has been through.
+
+const BLOCK = 64u; // addends per partial sum: keeps the rounding of 10^5 addends near that of 10^3
+
+@compute @workgroup_size(16)
+fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
+  let row = (wid.x + wid.y * groups.x) * 16u + lane;
+  if (row >= params.rows) { return; }
+  let begin = row * params.width;
+  let end = begin + params.width;
+
+  var highest = logits[begin];
+  for (var i = begin + 1u; i < end; i++) { highest = max(highest, logits[i]); }
+  var before = vec4f(highest, 0.0, 0.0, 0.0);
+  if (params.first == 0u) { before = state[row]; }
+  let top = max(highest, before.x);
+
+  var sum = before.y * exp(before.x - top);
+  for (var block = begin; block < end; block += BLOCK) {
+    var part = 0.0;
+    let stop = min(block + BLOCK, end);
+    for (var i = block; i < stop; i++) { part += exp(logits[i] - top); }
+    sum += part;
+  }
+
+  var target_logit = before.z;
+  let column = targets[row] - params.start; // wraps to a huge number below the chunk
+  if (column < params.width) { target_logit = logits[begin + column]; }
+
+  let log_sum = log(sum);
+  state[row] = vec4f(top, sum, target_logit, 0.0);
+  logprob[row] = (target_logit - top) - log_sum;
+  lse[row] = top + log_sum;
+}

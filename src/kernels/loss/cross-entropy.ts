@@ -1,0 +1,10 @@
+/** Weighted cross-entropy, summed: L = Σ −w·lp. */
+import code from './cross-entropy.wgsl?raw';
+import { lossMap } from './loss-map';
+
+/** logprob (T), weights (T) → loss (T) = −w·lp, d_logprob (T) = −w. Weights may be negative or fractional. */
+export const crossEntropy = lossMap({
+  name: 'cross-entropy',
+  code,
+  inputs: [{ name: 'weights', dtype: 'f32' }],
+});

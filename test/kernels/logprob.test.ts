@@ -1,0 +1,115 @@
+import { describe, expect, it } from 'vitest';
+import { logprob, logprobBackward } from '../../src/kernels/logprob/logprob';
+import { expectClose, randomArray } from '../support/compare';
+import { runOp } from '../support/gpu';
+
+/** Columns [start, start + width) of a row-major (rows, columns) matrix. */
+function columnsOf(
+  matrix: Float32Array,
+  columns: number,
+  start: number,
+  width: number,
+): Float32Array<ArrayBuffer> {
+  const rows = matrix.length / columns;
+  const out = new Float32Array(rows * width);
+  for (let r = 0; r < rows; r++) {
+    out.set(matrix.subarray(r * columns + start, r * columns + start + width), r * width);
+  }
+  return out;
+}
+
+/** f64 log-probability, log-sum-exp, and gradient of Σ d·logprob by the logits. */
+function reference(logits: Float32Array, targets: Uint32Array, d: Float32Array) {
+  const T = targets.length;
+  const V = logits.length / T;
+  const lp = new Float64Array(T);
+  const lse = new Float64Array(T);
+  const grad = new Float64Array(T * V);
+  for (let t = 0; t < T; t++) {
+    const row = logits.subarray(t * V, (t + 1) * V);
+    const top = row.reduce((a, x) => Math.max(a, x), -Infinity);
+    lse[t] = top + Math.log(row.reduce((s, x) => s + Math.exp(x - top), 0));
+    lp[t] = row[targets[t]!]! - lse[t]!;
+    row.forEach((x, v) => {
+      grad[t * V + v] = d[t]! * ((v === targets[t] ? 1 : 0) - Math.exp(x - lse[t]!));
+    });
+  }
+  return { lp, lse, grad };
+}
+
+for (const kind of ['software', 'gpu'] as const) {
+  describe(`logprob (${kind})`, () => {
+    for (const [T, V, tile] of [
+      [1, 1, 1],
+      [3, 7, 7],
+      [17, 7, 3],
+      [5, 255, 255],
+      [16, 256, 256],
+      [15, 257, 257],
+      [33, 257, 64],
+      [2, 300, 299],
+      [1, 5000, 2048],
+    ] as const) {
+      it(`${T} tokens, ${V} ids in tiles of ${tile}`, async () => {
+        const logits = randomArray(T * V, T + V, 4);
+        for (let t = 0; t < T; t++) for (let v = 0; v < V; v++) logits[t * V + v]! += 20 * (t % 3);
+        const targets = Uint32Array.from({ length: T }, (_, t) => [0, V - 1, (t * 31) % V][t % 3]!);
+        const d = randomArray(T, 5);
+        const expected = reference(logits, targets, d);
+        const options = { values: { T }, capacity: { T: T + 3 }, profile: { kind } };
+        const ids = { shape: ['T'], data: targets };
+
+        let state: Float32Array<ArrayBuffer> | undefined;
+        let result: Record<string, unknown> = {};
+        for (let start = 0; start < V; start += tile) {
+          const width = Math.min(tile, V - start);
+          const chunk = { shape: ['T', width], data: columnsOf(logits, V, start, width) };
+          result = await runOp(
+            logprob,
+            { logits: chunk, targets: ids, ...(state && { state: { shape: ['T', 4], data: state } }) },
+            { start },
+            options,
+          );
+          state = result.state as Float32Array<ArrayBuffer>;
+        }
+        expectClose(result.logprob as Float32Array, expected.lp, { atol: 2e-6, rtol: 1e-6 }, 'logprob');
+        expectClose(result.lse as Float32Array, expected.lse, { atol: 2e-6, rtol: 1e-6 }, 'lse');
+
+        const lse = { shape: ['T'], data: Float32Array.from(expected.lse) };
+        for (let start = 0; start < V; start += tile) {
+          const width = Math.min(tile, V - start);
+          const { d_logits } = await runOp(
+            logprobBackward,
+            {
+              logits: { shape: ['T', width], data: columnsOf(logits, V, start, width) },
+              targets: ids,
+              lse,
+              d_logprob: { shape: ['T'], data: d },
+            },
+            { start },
+            options,
+          );
+          const grad = columnsOf(Float32Array.from(expected.grad), V, start, width);
+          // lse is an f32 near 40 here: half its last place is 2e-6 of the softmax
+          expectClose(d_logits, grad, { atol: 1e-6, rtol: 1e-5 }, `d_logits from ${start}`);
+        }
+      });
+    }
+
+    it('keeps its precision over 200,000 ids and repeats bit for bit', async () => {
+      const V = 200_000;
+      const logits = randomArray(V, 9, 0.5);
+      const targets = Uint32Array.of(123_456);
+      const run = () =>
+        runOp(
+          logprob,
+          { logits: { shape: [1, V], data: logits }, targets: { shape: [1], data: targets } },
+          { start: 0 },
+          { profile: { kind } },
+        );
+      const first = await run();
+      expectClose(first.logprob, reference(logits, targets, new Float32Array(1)).lp, { atol: 4e-6, rtol: 0 });
+      expect((await run()).logprob).toEqual(first.logprob);
+    });
+  });
+}
