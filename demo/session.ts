@@ -1,0 +1,89 @@
+/** The page's one connection to the engine: a service, the base model's sampler, and the adapter in training. */
+import {
+  ModelInput,
+  ServiceClient,
+  type Datum,
+  type ProgressEvent,
+  type SamplingClient,
+  type Tokenizer,
+  type TrainingClient,
+} from '../src/index';
+import { promptOf } from './pig-latin';
+
+export const BASE_MODEL = 'webtinker/pocket';
+
+export interface StepResult {
+  /** mean negative log-probability of the weighted targets */
+  readonly lossPerToken: number;
+  /** per datum, log-probability of each target */
+  readonly logprobs: readonly (readonly number[])[];
+}
+
+export class Session {
+  readonly service: ServiceClient;
+  tokenizer!: Tokenizer;
+  #base!: SamplingClient;
+  #training!: TrainingClient;
+  #rank = 0;
+
+  constructor(onProgress: (event: ProgressEvent) => void) {
+    this.service = new ServiceClient({ onProgress });
+  }
+
+  /** Loads the base model and makes a fresh adapter of the given rank. */
+  async open(rank: number): Promise<void> {
+    this.#base = await this.service.createSamplingClient({ baseModel: BASE_MODEL });
+    await this.startOver(rank);
+    this.tokenizer = await this.#training.getTokenizer();
+  }
+
+  get rank(): number {
+    return this.#rank;
+  }
+
+  /** Forgets what was learned: a fresh adapter takes the place of the present one. */
+  async startOver(rank: number): Promise<void> {
+    const fresh = await this.service.createLoraTrainingClient({ baseModel: BASE_MODEL, rank });
+    const old = this.#rank > 0 ? this.#training : undefined;
+    this.#training = fresh;
+    this.#rank = rank;
+    await old?.dispose();
+  }
+
+  /** One optimizer step over all the data. */
+  async step(
+    data: readonly Datum[],
+    weights: readonly (readonly number[])[],
+    learningRate: number,
+  ): Promise<StepResult> {
+    // both are queued before either is awaited: no wait between them
+    const forwardBackward = this.#training.forwardBackward(data, 'cross_entropy');
+    const optim = this.#training.optimStep({ learningRate });
+    const [{ lossFnOutputs, metrics }] = await Promise.all([forwardBackward, optim]);
+    const total = weights.flat().reduce((sum, w) => sum + w, 0);
+    return {
+      lossPerToken: metrics['loss:sum']! / total,
+      logprobs: lossFnOutputs.map(({ logprobs }) => logprobs!.toArray()),
+    };
+  }
+
+  /** A sampler of the adapter as it is now. The caller disposes it. */
+  trainedSampler(): Promise<SamplingClient> {
+    return this.#training.saveWeightsAndGetSamplingClient();
+  }
+
+  get baseSampler(): SamplingClient {
+    return this.#base;
+  }
+
+  /** The greedy answer of a sampler to one phrase, as text up to the end of the line. */
+  async translate(sampler: SamplingClient, english: string): Promise<string> {
+    const prompt = ModelInput.fromInts(this.tokenizer.encode(promptOf(english)));
+    const { sequences } = await sampler.sample({
+      prompt,
+      numSamples: 1,
+      samplingParams: { maxTokens: 48, temperature: 0, stop: ['\n'] },
+    });
+    return this.tokenizer.decode([...sequences[0]!.tokens], { skip_special_tokens: true }).trim();
+  }
+}

@@ -1,0 +1,39 @@
+/** The settings of a run, kept in the address so that a link repeats it. */
+export interface Settings {
+  /** LoRA rank, a power of two */
+  rank: number;
+  learningRate: number;
+  /** optimizer steps of one press of Train */
+  steps: number;
+}
+
+export const RANKS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
+/** Found by trying rates on the default model; see models/pocket/README.md. */
+export const DEFAULTS: Readonly<Settings> = { rank: 32, learningRate: 5e-3, steps: 40 };
+export const MAX_STEPS = 10_000;
+
+/** Reads the settings; what is absent or out of range takes its default. */
+export function settingsFrom(search: string): Settings {
+  const params = new URLSearchParams(search);
+  const number = (name: string, fallback: number, ok: (n: number) => boolean) => {
+    const value = Number(params.get(name) ?? NaN);
+    return ok(value) ? value : fallback;
+  };
+  return {
+    rank: number('rank', DEFAULTS.rank, (n) => RANKS.includes(n)),
+    learningRate: number('lr', DEFAULTS.learningRate, isLearningRate),
+    steps: number('steps', DEFAULTS.steps, isStepCount),
+  };
+}
+
+export const isLearningRate = (n: number) => Number.isFinite(n) && n > 0 && n <= 1;
+export const isStepCount = (n: number) => Number.isInteger(n) && n >= 1 && n <= MAX_STEPS;
+
+/** Writes the settings into the address without a new history entry. */
+export function putInUrl({ rank, learningRate, steps }: Settings): void {
+  const params = new URLSearchParams(location.search);
+  params.set('rank', String(rank));
+  params.set('lr', String(learningRate));
+  params.set('steps', String(steps));
+  history.replaceState(null, '', `?${params}`);
+}
