@@ -1,0 +1,195 @@
+/** The real engine on the page's GPU, with the tiny checkpoints of `test/fixtures/models` as its models. */
+import type { DatumPayload, LoraConfigPayload, SamplingParamsPayload } from '../../src/api/contract/types';
+import { Engine } from '../../src/engine/engine';
+import { loadModel } from '../../src/models/load';
+import { parseSafetensors } from '../../src/models/safetensors';
+
+export const FIXTURE_NAMES = ['untied', 'tied', 'grouped-odd', 'llama3-rope', 'wide-heads'] as const;
+export type FixtureName = (typeof FIXTURE_NAMES)[number];
+
+const folder = (name: FixtureName): string => `/test/fixtures/models/${name}/`;
+
+/** An engine that knows the fixtures by their folder names, and the built-in models. */
+export function openEngine(): Promise<Engine> {
+  const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, folder(name)]));
+  return Engine.create({ resolveModel: (name, options) => loadModel(name, { ...options, modelSources }) });
+}
+
+/** LoRA matrices by canonical name: A (r, in), B (out, r). */
+export type Matrices = ReadonlyMap<string, Float32Array<ArrayBuffer>>;
+
+export interface GreedyReference {
+  readonly prompt: readonly number[];
+  readonly tokens: readonly number[];
+  /** of the tokens, at temperature 1 */
+  readonly logprobs: readonly number[];
+}
+
+export interface RunReference {
+  readonly learningRate: number;
+  readonly beta1: number;
+  readonly beta2: number;
+  readonly eps: number;
+  readonly weightDecay: number;
+  readonly gradClipNorm: number;
+  /** before each of ten steps */
+  readonly losses: readonly number[];
+  readonly gradNorms: readonly number[];
+  readonly final: Matrices;
+}
+
+/** What transformers + peft computed; see `test/fixtures/models/make_models.py`. */
+export interface Fixture {
+  readonly name: FixtureName;
+  readonly vocabSize: number;
+  readonly maxPositionEmbeddings: number;
+  readonly eosTokenId: number | null;
+  readonly rank: number;
+  readonly adapter: Matrices;
+  readonly gradients: Matrices;
+  readonly batch: readonly DatumPayload[];
+  readonly loss: number;
+  /** per datum */
+  readonly logprobs: readonly (readonly number[])[];
+  readonly runs: Readonly<Record<'plain' | 'clipped', RunReference>>;
+  /** twelve tokens from the base model, and with the adapter */
+  readonly greedy: Readonly<Record<'base' | 'adapted', GreedyReference>>;
+}
+
+interface ExpectedFile {
+  readonly rank: number;
+  readonly batch: readonly { tokens: number[]; targets: number[]; weights: number[] }[];
+  readonly loss: number;
+  readonly logprobs: number[][];
+  readonly runs: Record<'plain' | 'clipped', Omit<RunReference, 'final'>>;
+  readonly greedy: Fixture['greedy'];
+}
+
+async function read(url: string): Promise<Response> {
+  const response = await fetch(url);
+  if (!response.ok) throw new Error(`${url}: HTTP ${response.status}`);
+  return response;
+}
+
+async function matrices(url: string): Promise<Matrices> {
+  const { tensors } = parseSafetensors(await (await read(url)).arrayBuffer(), url);
+  return new Map([...tensors].map(([name, { data }]) => [name, data]));
+}
+
+export async function loadFixture(name: FixtureName): Promise<Fixture> {
+  const at = folder(name);
+  const expected = (await (await read(`${at}expected.json`)).json()) as ExpectedFile;
+  const config = (await (await read(`${at}config.json`)).json()) as Record<string, number | null>;
+  const [adapter, gradients, plain, clipped] = await Promise.all(
+    ['adapter', 'gradients', 'final-plain', 'final-clipped'].map((f) => matrices(`${at}${f}.safetensors`)),
+  );
+  return {
+    name,
+    vocabSize: config.vocab_size!,
+    maxPositionEmbeddings: config.max_position_embeddings!,
+    eosTokenId: config.eos_token_id ?? null,
+    rank: expected.rank,
+    adapter: adapter!,
+    gradients: gradients!,
+    batch: expected.batch.map((d) => datum(d.tokens, d.targets, d.weights)),
+    loss: expected.loss,
+    logprobs: expected.logprobs,
+    runs: {
+      plain: { ...expected.runs.plain, final: plain! },
+      clipped: { ...expected.runs.clipped, final: clipped! },
+    },
+    greedy: expected.greedy,
+  };
+}
+
+/** A cross-entropy datum; weights default to 1. */
+export function datum(
+  tokens: readonly number[],
+  targets: readonly number[],
+  weights: readonly number[] = tokens.map(() => 1),
+): DatumPayload {
+  return {
+    tokens,
+    lossFnInputs: {
+      target_tokens: { dtype: 'int64', shape: [targets.length], data: Float64Array.from(targets) },
+      weights: { dtype: 'float32', shape: [weights.length], data: Float32Array.from(weights) },
+    },
+  };
+}
+
+export const LORA: LoraConfigPayload = {
+  rank: 4,
+  seed: 1,
+  trainMlp: true,
+  trainAttn: true,
+  trainUnembed: true,
+};
+
+/** A model of the fixture; `adapter` overwrites its matrices. */
+export async function createModel(
+  engine: Engine,
+  fixture: Fixture,
+  adapter: Matrices | null = fixture.adapter,
+): Promise<string> {
+  const { modelId } = await engine.createModel({
+    baseModel: fixture.name,
+    lora: { ...LORA, rank: fixture.rank },
+    userMetadata: {},
+  });
+  if (adapter) engine.debugSetAdapter(modelId, adapter);
+  return modelId;
+}
+
+/** Cross-entropy over `data`; gradients accumulate unless `forwardOnly`. */
+export async function crossEntropy(
+  engine: Engine,
+  modelId: string,
+  data: readonly DatumPayload[],
+  forwardOnly = false,
+): Promise<{ readonly logprobs: Float32Array[]; readonly loss: number }> {
+  const out = await engine.forwardBackward({
+    modelId,
+    data,
+    lossFn: 'cross_entropy',
+    lossFnConfig: {},
+    forwardOnly,
+  });
+  return {
+    logprobs: out.lossFnOutputs.map((o) => o.logprobs!.data as Float32Array),
+    loss: out.metrics['loss:sum']!,
+  };
+}
+
+export const GREEDY: SamplingParamsPayload = {
+  maxTokens: 12,
+  seed: 0,
+  stopStrings: [],
+  stopTokens: [],
+  temperature: 0,
+  topK: -1,
+  topP: 1,
+};
+
+/** A sampler of the base model, or of a model's adapter as it is now. */
+export async function createSampler(
+  engine: Engine,
+  of: { readonly base: string } | { readonly modelId: string },
+): Promise<string> {
+  const { samplerId } = await engine.createSampler(
+    'base' in of ? { kind: 'base', baseModel: of.base } : { kind: 'snapshot', modelId: of.modelId },
+  );
+  return samplerId;
+}
+
+/** The distribution of the token after `prompt`, from full forward passes: log p for every id of the vocabulary. */
+export async function nextTokenLogprobs(
+  engine: Engine,
+  modelId: string,
+  prompt: readonly number[],
+  vocabSize: number,
+): Promise<Float64Array> {
+  const targets = prompt.slice(1);
+  const data = Array.from({ length: vocabSize }, (_, v) => datum(prompt, [...targets, v]));
+  const { logprobs } = await crossEntropy(engine, modelId, data, true);
+  return Float64Array.from(logprobs, (row) => row.at(-1)!);
+}
