@@ -1,13 +1,13 @@
 /** One training run: a LoRA adapter on a base model, its gradients and its Adam moments. */
-import { NonFiniteGradientError } from '../api/contract/errors';
+import { RequestFailedError } from '../api/contract/errors';
 import type {
   AdamParamsPayload,
   DatumPayload,
   ForwardBackwardPayload,
-  LossFnName,
   OptimStepPayload,
   TensorPayload,
 } from '../api/contract/types';
+import type { LossName } from '../kernels/loss/index';
 import { philoxUniform } from '../kernels/philox';
 import type { BaseModel } from './base-model';
 import { microBatchTokens, packBatches } from './batch';
@@ -49,7 +49,7 @@ export class TrainingModel {
   /** Forward, and unless `forwardOnly` backward; gradients add up until `optimStep`. */
   async forwardBackward(
     data: readonly DatumPayload[],
-    lossFn: LossFnName,
+    lossFn: LossName,
     forwardOnly: boolean,
   ): Promise<Submitted<ForwardBackwardPayload>> {
     const { base, layout } = this;
@@ -115,8 +115,9 @@ export class TrainingModel {
       const value = norm![0]!;
       if (!Number.isFinite(value)) {
         this.#step--;
-        throw new NonFiniteGradientError(
-          'The gradient is not finite, so this optim_step changed nothing and the gradients were cleared. Lower the learning rate or clip the gradient (gradClipNorm).',
+        throw new RequestFailedError(
+          'NonFiniteInTensor: the gradient is not finite, so this optim_step changed nothing and the gradients were cleared; lower the learning rate',
+          { category: 'user' },
         );
       }
       return { metrics: { 'grad_norm:mean': value } };

@@ -115,7 +115,7 @@ function cacheOf(trace: Trace, { kvHeads, headDim }: DecoderConfig, rows: number
   };
 }
 
-/** Final norm, logits of each row, and the next token of every sample. */
+/** Final norm, logits of each row, and the next token of every sample. Outputs `state`, `tokens`, `logprobs`. */
 function sampleFrom(
   trace: Trace,
   model: ProgramModel,
@@ -132,7 +132,7 @@ function sampleFrom(
   );
   const logits = trace.apply(matmul, { a: y, b: weightOf(linearsOf(config).at(-1)!) }, { mode: 'NT' }).y;
   const outputs = capacity.batch * capacity.steps;
-  trace.apply(
+  const next = trace.apply(
     sample,
     {
       logits,
@@ -143,6 +143,9 @@ function sampleFrom(
     },
     { batch: capacity.batch, sharedLogits },
   );
+  trace.output('state', next.state);
+  trace.output('tokens', next.out_tokens);
+  trace.output('logprobs', next.out_logprobs);
 }
 
 /** Reads the prompt into the cache and samples the first token of every sample. Inputs: the batch, `rows` (T), `last` (1). */

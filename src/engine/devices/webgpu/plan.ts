@@ -110,6 +110,13 @@ export class Plan {
     }
   }
 
+  /** The plan's own buffer of a temporary that is an output. Lives as long as the plan. */
+  outputBuffer(name: string): GPUBuffer {
+    const t = this.trace.outputs.get(name);
+    if (!t) throw new Error(`plan ${this.trace.name} has no output ${name}`);
+    return this.buffer(t, {});
+  }
+
   inputBuffer(name: string): GPUBuffer {
     const buffer = this.#inputs.get(name);
     if (!buffer) throw new Error(`plan ${this.trace.name} has no input ${name}`);

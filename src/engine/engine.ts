@@ -1,0 +1,290 @@
+/** The local engine: the `Backend` that computes on this machine's GPU. */
+import type {
+  Backend,
+  CreateModelRequest,
+  CreateSamplerRequest,
+  ForwardBackwardRequest,
+  OptimStepRequest,
+  SampleRequest,
+  SamplerInfo,
+} from '../api/contract/backend';
+import { DeviceLostError, NotFoundError } from '../api/contract/errors';
+import type {
+  EngineStats,
+  ForwardBackwardPayload,
+  ModelInfo,
+  OptimStepPayload,
+  ProgressEvent,
+  SamplePayload,
+  ServerCapabilities,
+  TokenizerPayload,
+} from '../api/contract/types';
+import { checkAdamParams, checkCreateModel, checkForwardBackward, checkSample } from '../api/contract/validate';
+import { knownModels } from '../models/sources';
+import { loadConfig, loadModel, type LoadedModel } from '../models/load';
+import type { LossName } from '../kernels/loss/index';
+import { BaseModel } from './base-model';
+import { DecodeContextPool } from './decode-context';
+import { openContext } from './devices/webgpu/context';
+import type { GpuContext } from './devices/webgpu/plan';
+import { MergedWeights } from './merged-weights';
+import { adapterLayout } from './program/adapter';
+import { Sampler } from './sampler';
+import { Scheduler } from './scheduler';
+import { decoderOf, type Decode } from './tokenizer';
+import { TrainingModel, type Submitted } from './training-model';
+
+export interface EngineOptions {
+  /** which GPU; default `navigator.gpu` */
+  readonly gpu?: GPU;
+  /** where models come from; default: the built-in ones */
+  readonly resolveModel?: (
+    name: string,
+    options: { readonly onProgress?: (event: ProgressEvent) => void },
+  ) => Promise<LoadedModel>;
+}
+
+type Progress = ((event: ProgressEvent) => void) | undefined;
+
+/** A base model with what its samplers share. */
+interface Loaded {
+  readonly base: BaseModel;
+  readonly pool: DecodeContextPool;
+  readonly decode: Decode;
+  /** by adapter layout */
+  readonly merged: Map<string, Promise<MergedWeights>>;
+}
+
+export class Engine implements Backend {
+  readonly #bases = new Map<string, Promise<Loaded>>();
+  readonly #models = new Map<string, TrainingModel>();
+  readonly #samplers = new Map<string, Sampler>();
+  readonly #scheduler = new Scheduler();
+  #lost: DeviceLostError | undefined;
+  #ids = 0;
+
+  private constructor(
+    private readonly context: GpuContext,
+    private readonly options: EngineOptions,
+  ) {
+    void context.device.lost.then(({ reason, message }) => {
+      if (reason === 'destroyed' && this.#disposed) return;
+      this.#lost = new DeviceLostError(`The GPU was lost (${message || reason}); reload to start again.`);
+    });
+  }
+  #disposed = false;
+
+  /**
+   * Opens the GPU.
+   * @throws WebGPUUnavailableError
+   */
+  static async create(options: EngineOptions = {}): Promise<Engine> {
+    return new Engine(await openContext(options.gpu), options);
+  }
+
+  async getServerCapabilities(): Promise<ServerCapabilities> {
+    const supportedModels = await Promise.all(
+      knownModels().map(async (modelName) => ({
+        modelName,
+        maxContextLength: (await loadConfig(modelName)).maxPositionEmbeddings,
+      })),
+    );
+    return { supportedModels, device: this.#device() };
+  }
+
+  async createModel(request: CreateModelRequest, onProgress?: Progress): Promise<ModelInfo> {
+    checkCreateModel(request);
+    const { base } = await this.#base(request.baseModel, onProgress);
+    const { seed, ...shape } = request.lora;
+    const id = `model-${++this.#ids}`;
+    const layout = adapterLayout(base.config, shape);
+    const model = new TrainingModel(id, base, layout, seed ?? Math.floor(Math.random() * 2 ** 32));
+    this.#models.set(id, model);
+    return this.#info(model);
+  }
+
+  async getInfo(modelId: string): Promise<ModelInfo> {
+    return this.#info(this.#model(modelId));
+  }
+
+  async getTokenizer(baseModel: string): Promise<TokenizerPayload> {
+    return (await this.#base(baseModel)).base.tokenizer;
+  }
+
+  async forwardBackward(request: ForwardBackwardRequest): Promise<ForwardBackwardPayload> {
+    const model = this.#model(request.modelId);
+    checkForwardBackward(request, limitsOf(model.base));
+    return this.#submit(model.id, () =>
+      // the check above leaves only losses that have a kernel
+      model.forwardBackward(request.data, request.lossFn as LossName, request.forwardOnly),
+    );
+  }
+
+  async optimStep({ modelId, adamParams }: OptimStepRequest): Promise<OptimStepPayload> {
+    const model = this.#model(modelId);
+    checkAdamParams(adamParams);
+    return this.#submit(modelId, () => model.optimStep(adamParams));
+  }
+
+  async createSampler(request: CreateSamplerRequest, onProgress?: Progress): Promise<SamplerInfo> {
+    const id = `sampler-${++this.#ids}`;
+    const sampler =
+      request.kind === 'base'
+        ? await this.#baseSampler(id, request.baseModel, onProgress)
+        : await this.#scheduler.run(request.modelId, () => this.#snapshot(id, this.#model(request.modelId)));
+    this.#samplers.set(id, sampler);
+    return { samplerId: id, baseModel: sampler.base.name };
+  }
+
+  async sample(request: SampleRequest): Promise<SamplePayload> {
+    const sampler = this.#samplers.get(request.samplerId);
+    if (!sampler) throw new NotFoundError(`unknown sampler ${request.samplerId}`);
+    checkSample(request, limitsOf(sampler.base));
+    return this.#guard(() => this.#scheduler.run(sampler.id, () => sampler.sample(request)));
+  }
+
+  async unloadModel(modelId: string): Promise<void> {
+    const model = this.#model(modelId);
+    this.#models.delete(modelId);
+    await this.#scheduler.run(modelId, () => model.dispose());
+  }
+
+  async unloadSampler(samplerId: string): Promise<void> {
+    const sampler = this.#samplers.get(samplerId);
+    if (!sampler) throw new NotFoundError(`unknown sampler ${samplerId}`);
+    this.#samplers.delete(samplerId);
+    await this.#scheduler.run(samplerId, () => sampler.dispose());
+  }
+
+  async stats(): Promise<EngineStats> {
+    return {
+      device: this.#device(),
+      ...this.context.counters,
+      models: this.#models.size,
+      samplers: this.#samplers.size,
+    };
+  }
+
+  async dispose(): Promise<void> {
+    this.#disposed = true;
+    this.#scheduler.dispose();
+    this.#models.clear();
+    this.#samplers.clear();
+    this.#bases.clear();
+    this.context.memory.dispose();
+    this.context.device.destroy();
+  }
+
+  /** For tests: adapter matrices by canonical name, A (r, in), B (out, r). */
+  debugGetAdapter(modelId: string): Promise<Map<string, Float32Array>> {
+    return this.#model(modelId).read('params');
+  }
+
+  /** For tests: overwrites adapter matrices. */
+  debugSetAdapter(modelId: string, matrices: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
+    this.#model(modelId).write(matrices);
+  }
+
+  /** For tests: accumulated gradients by canonical name. */
+  debugGetGradients(modelId: string): Promise<Map<string, Float32Array>> {
+    return this.#model(modelId).read('grads');
+  }
+
+  /** For benchmarks and tests: the GPU this engine runs on. */
+  get gpu(): GpuContext {
+    return this.context;
+  }
+
+  #device(): ServerCapabilities['device'] {
+    const { profile } = this.context;
+    return {
+      kind: 'webgpu',
+      adapter: [profile.vendor, profile.architecture].filter(Boolean).join(' ') || 'unknown',
+      software: profile.kind === 'software',
+    };
+  }
+
+  #model(id: string): TrainingModel {
+    const model = this.#models.get(id);
+    if (!model) throw new NotFoundError(`unknown model ${id}`);
+    return model;
+  }
+
+  #info({ id, base, layout }: TrainingModel): ModelInfo {
+    return {
+      modelId: id,
+      modelData: { arch: base.config.modelType, modelName: base.name, tokenizerId: base.name },
+      isLora: true,
+      loraRank: layout.rank,
+      modelName: base.name,
+    };
+  }
+
+  /** Loads a base model once, however many ask for it. A failure is forgotten, so that a later call tries again. */
+  #base(name: string, onProgress?: Progress): Promise<Loaded> {
+    let loaded = this.#bases.get(name);
+    if (!loaded) {
+      loaded = this.#load(name, onProgress).catch((error: unknown) => {
+        this.#bases.delete(name);
+        throw error;
+      });
+      this.#bases.set(name, loaded);
+    }
+    return loaded;
+  }
+
+  async #load(name: string, onProgress?: Progress): Promise<Loaded> {
+    const resolve = this.options.resolveModel ?? loadModel;
+    const model = await resolve(name, onProgress ? { onProgress } : {});
+    const base = BaseModel.upload(this.context, model, onProgress);
+    return {
+      base,
+      pool: new DecodeContextPool(base),
+      decode: decoderOf(model.tokenizer),
+      merged: new Map(),
+    };
+  }
+
+  async #baseSampler(id: string, baseModel: string, onProgress: Progress): Promise<Sampler> {
+    const { base, pool, decode } = await this.#base(baseModel, onProgress);
+    return new Sampler(id, base, null, pool, decode);
+  }
+
+  async #snapshot(id: string, model: TrainingModel): Promise<Sampler> {
+    const params = model.snapshot();
+    const { base, pool, decode, merged } = await this.#base(model.base.name);
+    const { layout } = model;
+    let shared = merged.get(layout.key);
+    if (!shared) {
+      shared = MergedWeights.create(base, layout);
+      merged.set(layout.key, shared);
+    }
+    return new Sampler(id, base, { layout, params, merged: await shared }, pool, decode);
+  }
+
+  /** Submits in call order; the next request of the model is submitted before this one's results are back. */
+  #submit<T>(modelId: string, job: () => Promise<Submitted<T>>): Promise<T> {
+    return this.#guard(() =>
+      this.#scheduler.run(modelId, async (release) => {
+        const { done } = await job();
+        release();
+        return done;
+      }),
+    );
+  }
+
+  /** Failures after the GPU was lost are its loss. */
+  async #guard<T>(job: () => Promise<T>): Promise<T> {
+    if (this.#lost) throw this.#lost;
+    try {
+      return await job();
+    } catch (error) {
+      throw this.#lost ?? error;
+    }
+  }
+}
+
+const limitsOf = (base: BaseModel) => ({
+  vocabSize: base.config.vocabSize,
+  contextLength: base.contextLength,
+});
