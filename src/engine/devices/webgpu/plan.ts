@@ -10,7 +10,7 @@ import type { GpuCounters } from './counters';
 import { planSlots } from './liveness';
 import type { GpuMemory } from './memory';
 import type { PipelineCache } from './pipelines';
-import { readBack, type ReadRequest } from './readback';
+import { readBack, type ReadRequest, type StagingPool } from './readback';
 
 /** Slots of the uniform arena, in bytes: the alignment every adapter accepts. */
 const UNIFORM_SLOT = 256;
@@ -20,6 +20,7 @@ export interface GpuContext {
   readonly profile: AdapterProfile;
   readonly memory: GpuMemory;
   readonly pipelines: PipelineCache;
+  readonly staging: StagingPool;
   readonly counters: GpuCounters;
 }
 

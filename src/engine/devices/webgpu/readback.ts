@@ -1,5 +1,6 @@
 /** The only place that maps GPU memory. */
 import type { DType } from '../../../kernels/op';
+import type { GpuMemory } from './memory';
 import type { GpuContext, HostArray } from './plan';
 
 export interface ReadRequest {
@@ -12,9 +13,31 @@ export interface ReadRequest {
 
 const VIEWS = { f32: Float32Array, u32: Uint32Array, i32: Int32Array } as const;
 
+/** Mappable buffers kept for the next readback, so that a warm step creates none. */
+export class StagingPool {
+  readonly #idle: GPUBuffer[] = [];
+
+  constructor(private readonly memory: GpuMemory) {}
+
+  take(bytes: number): GPUBuffer {
+    const at = this.#idle.findIndex((b) => b.size >= bytes);
+    return at >= 0 ? this.#idle.splice(at, 1)[0]! : this.memory.staging('readback', 2 ** Math.ceil(Math.log2(bytes)));
+  }
+
+  /** Takes back an unmapped buffer; keeps the few largest. */
+  give(buffer: GPUBuffer): void {
+    this.#idle.push(buffer);
+    this.#idle.sort((a, b) => a.size - b.size);
+    while (this.#idle.length > KEPT) this.memory.free(this.#idle.shift()!);
+  }
+}
+
+/** Enough for the readbacks of a pipelined step. */
+const KEPT = 4;
+
 /** Appends the copies to `encoder`, submits it, and returns the bytes when the GPU is done. */
 export async function readBack(
-  { device, memory, counters }: GpuContext,
+  { device, staging: pool, counters }: GpuContext,
   encoder: GPUCommandEncoder,
   requests: readonly ReadRequest[],
 ): Promise<Record<string, HostArray>> {
@@ -24,7 +47,7 @@ export async function readBack(
     total += Math.ceil(r.byteLength / 8) * 8;
     return start;
   });
-  const staging = total > 0 ? memory.staging('readback', total) : undefined;
+  const staging = total > 0 ? pool.take(total) : undefined;
   if (staging) {
     requests.forEach((r, i) => {
       if (r.byteLength > 0) encoder.copyBufferToBuffer(r.buffer, r.byteOffset, staging, at[i]!, r.byteLength);
@@ -37,17 +60,14 @@ export async function readBack(
     for (const r of requests) out[r.name] = new VIEWS[r.dtype](0);
     return out;
   }
-  try {
-    await staging.mapAsync(GPUMapMode.READ);
-    const bytes = staging.getMappedRange();
-    requests.forEach((r, i) => {
-      out[r.name] = new VIEWS[r.dtype](bytes.slice(at[i]!, at[i]! + r.byteLength));
-    });
-    staging.unmap();
-    return out;
-  } finally {
-    memory.free(staging);
-  }
+  await staging.mapAsync(GPUMapMode.READ, 0, total);
+  const bytes = staging.getMappedRange(0, total);
+  requests.forEach((r, i) => {
+    out[r.name] = new VIEWS[r.dtype](bytes.slice(at[i]!, at[i]! + r.byteLength));
+  });
+  staging.unmap();
+  pool.give(staging);
+  return out;
 }
 
 /** A new buffer with the first `bytes` of another. */
