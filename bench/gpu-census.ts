@@ -29,7 +29,11 @@ let installed = false;
 export function installCensus(): void {
   if (installed) return;
   installed = true;
-  const wrap = <T extends object, K extends keyof T>(proto: T, method: K, after: (self: T, out: unknown) => void) => {
+  const wrap = <T extends object, K extends keyof T>(
+    proto: T,
+    method: K,
+    after: (self: T, out: unknown) => void,
+  ) => {
     const original = proto[method] as (...args: unknown[]) => unknown;
     proto[method] = function (this: T, ...args: unknown[]) {
       const out = original.apply(this, args);

@@ -5,7 +5,17 @@
  * jax-js counts references: passing an array consumes it, `.ref` keeps it for another use.
  */
 import { jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
-import { ADAM, ALPHA, BATCH, CONFIG, LINEARS, RANK, TOKENS, type HostWeight } from './tiny-llama';
+import {
+  ADAM,
+  ALPHA,
+  BATCH,
+  CONFIG,
+  LINEARS,
+  RANK,
+  TOKENS,
+  type HostWeight,
+  type LoraPair,
+} from './tiny-llama';
 
 type Arr = np.Array;
 /** One LoRA pair: a (rank, inputs), b (outputs, rank). */
@@ -162,10 +172,10 @@ export class JaxLlama {
   #v: Adapter;
   #t = 0;
 
-  /** `lora`: initial pairs by the name of their linear (`model.layers.0.self_attn.q_proj`, …, `lm_head`). */
+  /** `lora`: the initial pairs, by the name of their linear */
   constructor(
     weights: ReadonlyMap<string, HostWeight>,
-    lora: ReadonlyMap<string, { a: HostWeight; b: HostWeight }>,
+    lora: ReadonlyMap<string, LoraPair>,
     tokens: readonly (readonly number[])[],
     form: LoraForm,
   ) {

@@ -14,6 +14,9 @@ declare global {
 const BENCHES: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   matmul: () => import('./matmul.bench'),
   'train-step': () => import('./train-step.bench'),
+  'first-step': () => import('./first-step.bench'),
+  sample: () => import('./sample.bench'),
+  profile: () => import('./profile.bench'),
 };
 
 async function deviceName(): Promise<string> {
@@ -51,5 +54,6 @@ async function main(): Promise<void> {
 
 main().then(
   () => (window.benchDone = ''),
-  (error: unknown) => (window.benchDone = error instanceof Error ? (error.stack ?? error.message) : String(error)),
+  (error: unknown) =>
+    (window.benchDone = error instanceof Error ? (error.stack ?? error.message) : String(error)),
 );

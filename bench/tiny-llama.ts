@@ -79,3 +79,28 @@ export function randomTokens(): number[][] {
     Array.from({ length: TOKENS + 1 }, () => Math.floor(next() * CONFIG.vocab_size)),
   );
 }
+
+export interface LoraPair {
+  /** (RANK, inputs) */
+  readonly a: HostWeight;
+  /** (outputs, RANK) */
+  readonly b: HostWeight;
+}
+
+/**
+ * Pairs the engine's adapter matrices (`layers.0.self_attn.q_proj.lora_A` …) by the name of their linear in the
+ * checkpoint (`model.layers.0.self_attn.q_proj`, …, `lm_head`).
+ */
+export function loraPairs(matrices: ReadonlyMap<string, Float32Array>): Map<string, LoraPair> {
+  const pairs = new Map<string, LoraPair>();
+  for (const [name, a] of matrices) {
+    if (!name.endsWith('.lora_A')) continue;
+    const linear = name.slice(0, -'.lora_A'.length);
+    const b = matrices.get(`${linear}.lora_B`)!;
+    pairs.set(linear === 'lm_head' ? linear : `model.${linear}`, {
+      a: { shape: [RANK, a.length / RANK], data: Float32Array.from(a) },
+      b: { shape: [b.length / RANK, RANK], data: Float32Array.from(b) },
+    });
+  }
+  return pairs;
+}

@@ -15,8 +15,8 @@ import { browserArgs, findBrowser } from './find-browser.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** In the order of the table. `profile` runs only when asked for. */
-const BENCHES = ['matmul', 'train-step'];
-const ON_REQUEST = [];
+const BENCHES = ['matmul', 'train-step', 'first-step', 'sample'];
+const ON_REQUEST = ['profile'];
 
 const { values: options } = parseArgs({
   options: {
@@ -47,7 +47,10 @@ async function serve() {
       },
     },
     worker: { format: 'es' },
-    optimizeDeps: { include: ['@jax-js/jax'], entries: ['bench/index.html'] },
+    optimizeDeps: {
+      include: ['@jax-js/jax', '@huggingface/transformers', 'comlink'],
+      entries: ['bench/index.html'],
+    },
   });
   await server.listen();
   return server;

@@ -1,0 +1,61 @@
+/** Sampling from the default model: tokens per second of prefill, and of decoding 1 and 8 samples. */
+import { ModelInput, ServiceClient } from '../src/index';
+import { expectAgreement, interleave, seeded, type Bench } from './harness';
+
+const PROMPT = 256;
+const NEW = 64;
+
+const bench: Bench = async (context) => {
+  const service = new ServiceClient();
+  const sampler = await service.createSamplingClient({ baseModel: 'webtinker/pocket' });
+  const next = seeded(6);
+  // letters and spaces: token ids of the byte-level vocabulary
+  const bytes = (n: number): number[] => Array.from({ length: n }, () => 97 + Math.floor(next() * 26));
+  const long = ModelInput.fromInts(bytes(PROMPT));
+  const short = ModelInput.fromInts(bytes(16));
+  const sample = (prompt: ModelInput, numSamples: number, maxTokens: number) =>
+    sampler.sample({ prompt, numSamples, samplingParams: { maxTokens, temperature: 1, seed: 1 } });
+
+  // decoding with the cache gives each token the log-probability that one pass over the whole text gives it
+  const checked = await sample(short, 2, 24);
+  for (const { tokens, logprobs } of checked.sequences) {
+    const whole = ModelInput.fromInts([...short.toInts(), ...tokens]);
+    const expected = (await sampler.computeLogprobs(whole)).slice(short.length) as number[];
+    expectAgreement('log-probabilities of sampled tokens', logprobs, expected, 1e-3);
+  }
+
+  const generated = new Map<number, number>();
+  const decode = async (numSamples: number): Promise<void> => {
+    const { sequences } = await sample(short, numSamples, NEW);
+    generated.set(
+      numSamples,
+      sequences.reduce((n, s) => n + s.tokens.length, 0),
+    );
+  };
+  const ms = await interleave(
+    {
+      start1: async () => void (await sample(short, 1, 1)),
+      decode1: () => decode(1),
+      start8: async () => void (await sample(short, 8, 1)),
+      decode8: () => decode(8),
+      prefill: async () => void (await sample(long, 1, 1)),
+    },
+    context.rounds,
+  );
+  const name = 'sample webtinker/pocket';
+  const rate = (numSamples: number, start: number, whole: number): number =>
+    (1000 * (generated.get(numSamples)! - numSamples)) / (whole - start);
+  context.row(`${name}, 1 sample`, 'webtinker', rate(1, ms.start1, ms.decode1), 'tokens/s', 'higher');
+  context.row(`${name}, 8 samples`, 'webtinker', rate(8, ms.start8, ms.decode8), 'tokens/s', 'higher');
+  context.row(
+    `${name}, prefill of ${PROMPT}`,
+    'webtinker',
+    (1000 * PROMPT) / ms.prefill,
+    'tokens/s',
+    'higher',
+  );
+  context.row(`${name}, first token of a short prompt`, 'webtinker', ms.start1, 'ms', 'lower');
+  await service.dispose();
+};
+
+export default bench;
