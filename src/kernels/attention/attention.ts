@@ -3,11 +3,18 @@
  * memory (Dao et al. 2022, arXiv 2205.14135): forward keeps the log-sum-exp of each
  * query, backward recomputes the probabilities from it.
  */
-import { op, type TensorRef } from '../op';
-import { checkHeads, type AttentionAttrs } from './heads';
-import { scalarBackward, scalarForward } from './attention-scalar';
+import { op, sizeOf, type RunValues, type TensorRef } from '../op';
+import { checkHeads, scaleOf, type AttentionAttrs } from './heads';
+import { variantFor } from './variants';
 
 export type { AttentionAttrs, HeadAttrs } from './heads';
+
+const paramsOf = (qkv: TensorRef, attrs: AttentionAttrs) => (v: RunValues) => ({
+  rows: sizeOf(qkv.shape[0]!, v),
+  heads: attrs.heads,
+  kv_heads: attrs.kvHeads,
+  scale: scaleOf(attrs),
+});
 
 /**
  * qkv (T, (H + 2·KV)·headDim) after RoPE, segments (T, 2) u32
@@ -23,7 +30,19 @@ export const attention = op({
       lse: { shape: [rows, attrs.heads], dtype: 'f32' },
     };
   },
-  webgpu: ({ inputs, outputs, attrs }) => scalarForward({ ...inputs, ...outputs }, attrs),
+  webgpu: ({ inputs, outputs, attrs }, profile) => {
+    const { forward, constants, grid } = variantFor(attrs.headDim, profile);
+    const rows = inputs.qkv.shape[0]!;
+    return [
+      {
+        kernel: forward,
+        constants,
+        bind: { ...inputs, ...outputs },
+        params: paramsOf(inputs.qkv, attrs),
+        grid: (v) => grid(sizeOf(rows, v), attrs.heads),
+      },
+    ];
+  },
 });
 
 /**
@@ -42,5 +61,13 @@ export const attentionBackward = op({
       delta: { shape: [qkv.shape[0]!, attrs.heads], dtype: 'f32' },
     };
   },
-  webgpu: ({ inputs, outputs, attrs }) => scalarBackward({ ...inputs, ...outputs }, attrs),
+  webgpu: ({ inputs, outputs, attrs }, profile) => {
+    const { dq, dkv, constants, grid } = variantFor(attrs.headDim, profile);
+    const rows = inputs.qkv.shape[0]!;
+    const shared = { constants, bind: { ...inputs, ...outputs }, params: paramsOf(inputs.qkv, attrs) };
+    return [
+      { ...shared, kernel: dq, grid: (v) => grid(sizeOf(rows, v), attrs.heads) },
+      { ...shared, kernel: dkv, grid: (v) => grid(sizeOf(rows, v), attrs.kvHeads) },
+    ];
+  },
 });

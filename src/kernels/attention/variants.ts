@@ -1,0 +1,117 @@
+/** The sets of kernels attention can run on, and which one an adapter and a head dimension get. */
+import { ceilDiv, kernel, spread, type Constant, type Elem, type Grid, type KernelSpec } from '../kernel';
+import type { AdapterProfile } from '../op';
+import quadDkv from './attention-quad-dkv.wgsl?raw';
+import quadDq from './attention-quad-dq.wgsl?raw';
+import quadForward from './attention-quad.wgsl?raw';
+import scalarDkv from './attention-scalar-dkv.wgsl?raw';
+import scalarDq from './attention-scalar-dq.wgsl?raw';
+import scalarForward from './attention-scalar.wgsl?raw';
+import quadParts from './quad-parts.wgsl?raw';
+
+/** Forward, gradient of the queries (with delta), gradient of keys and values: one launch each. */
+export interface AttentionVariant {
+  readonly forward: KernelSpec;
+  readonly dq: KernelSpec;
+  readonly dkv: KernelSpec;
+  readonly constants: Readonly<Record<string, Constant>>;
+  /** workgroups for `rows` tokens of `heads` query heads (forward, dq) or key heads (dkv) */
+  readonly grid: (rows: number, heads: number) => Grid;
+}
+
+function kernels(
+  stem: string,
+  elem: Elem,
+  code: { forward: string; dq: string; dkv: string },
+  enables: readonly string[] = [],
+) {
+  const params = { rows: 'u32', heads: 'u32', kv_heads: 'u32', scale: 'f32' } as const;
+  const qkv = { elem, access: 'read' } as const;
+  const segments = { elem: 'u32', access: 'read' } as const;
+  const f32 = { elem: 'f32', access: 'read' } as const;
+  const written = { elem: 'f32', access: 'read_write' } as const;
+  return {
+    forward: kernel({
+      name: stem,
+      code: code.forward,
+      bindings: { qkv, segments, out: { elem, access: 'read_write' }, lse: written },
+      params,
+      enables,
+    }),
+    dq: kernel({
+      name: `${stem}-dq`,
+      code: code.dq,
+      bindings: {
+        qkv,
+        segments,
+        out: qkv,
+        lse: f32,
+        d_out: qkv,
+        d_qkv: { elem, access: 'read_write' },
+        delta: written,
+      },
+      params,
+      enables,
+    }),
+    dkv: kernel({
+      name: `${stem}-dkv`,
+      code: code.dkv,
+      bindings: {
+        qkv,
+        segments,
+        lse: f32,
+        d_out: qkv,
+        delta: f32,
+        d_qkv: { elem, access: 'read_write' },
+      },
+      params,
+      enables,
+    }),
+  };
+}
+
+const scalarKernels = kernels('attention-scalar', 'f32', {
+  forward: scalarForward,
+  dq: scalarDq,
+  dkv: scalarDkv,
+});
+
+// the shared functions come after the body, so that line numbers of errors stay those of the file
+const quadKernels = kernels(
+  'attention-quad',
+  'vec4<f32>',
+  {
+    forward: quadForward + quadParts,
+    dq: quadDq + quadParts,
+    dkv: quadDkv + quadParts,
+  },
+  ['subgroups'],
+);
+
+/** Any head dimension. */
+function scalar(headDim: number): AttentionVariant {
+  return {
+    ...scalarKernels,
+    constants: { HEAD_DIM: headDim },
+    grid: (rows, heads) => spread(ceilDiv(rows * heads, 64)),
+  };
+}
+
+/** Software adapters with quad operations: four rows a workgroup, eight vec4 of the head at a time. */
+function quad(headDim: number): AttentionVariant {
+  const parts = headDim / 4;
+  return {
+    ...quadKernels,
+    constants: { PARTS: parts },
+    grid: (rows, heads) => {
+      const [x, y] = spread(ceilDiv(rows, 4) * heads);
+      return [x, y, ceilDiv(parts, 8)];
+    },
+  };
+}
+
+export function variantFor(headDim: number, profile: AdapterProfile): AttentionVariant {
+  if (headDim % 4 !== 0) return scalar(headDim);
+  if (profile.kind === 'software' && profile.subgroups) return quad(headDim);
+  return scalar(headDim);
+}
