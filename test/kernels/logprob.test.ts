@@ -96,6 +96,29 @@ for (const kind of ['software', 'gpu'] as const) {
       });
     }
 
+    for (const bad of [NaN, Infinity, -Infinity]) {
+      it(`a logit of ${bad} makes its row NaN, forward and backward, and no other`, async () => {
+        const data = randomArray(3 * 70, 1);
+        data[70 + 33] = bad;
+        const logits = { shape: [3, 70], data };
+        const targets = { shape: [3], data: Uint32Array.of(1, 2, 3) };
+        const out = await runOp(logprob, { logits, targets }, { start: 0 }, { profile: { kind } });
+        expect(Array.from(out.logprob, Number.isNaN)).toEqual([false, true, false]);
+        const back = await runOp(
+          logprobBackward,
+          {
+            logits,
+            targets,
+            lse: { shape: [3], data: out.lse },
+            d_logprob: { shape: [3], data: Float32Array.of(1, 1, 1) },
+          },
+          { start: 0 },
+          { profile: { kind } },
+        );
+        back.d_logits.forEach((x, i) => expect(Number.isNaN(x)).toBe(i >= 70 && i < 140));
+      });
+    }
+
     it('keeps its precision over 200,000 ids and repeats bit for bit', async () => {
       const V = 200_000;
       const logits = randomArray(V, 9, 0.5);

@@ -1,10 +1,16 @@
 // One chunk of an online log-sum-exp, one workgroup a row: coalesced loads and a tree in workgroup memory, for GPUs.
 //   max' = max(max, max_v x_v);  sum' = sum·exp(max − max') + Σ_v exp(x_v − max')
-// logits: (rows, width) f32; targets: (rows) u32; state: (rows) of [max, sum, target logit, –], ignored when params.first.
-// logprob, lse: (rows) f32, final once the last chunk has been through.
+// logits: (rows, width) f32 as bits; targets: (rows) u32;
+// state: (rows) of [max, sum, target logit, 1 if a logit was not finite], ignored when params.first;
+// logprob, lse: (rows) f32 as bits, final once the last chunk has been through.
+// Bits, because WGSL may assume that no NaN exists (and exp(NaN) is finite on SwiftShader): a logit that is
+// NaN or infinite is recognised by its exponent, and the row's results become NaN.
+
+const EXPONENT = 0x7f800000u;
+const NAN = 0x7fc00000u;
 
 const LANES = 128u;
-var<workgroup> scratch: array<f32, LANES>;
+var<workgroup> scratch: array<vec2f, LANES>;
 
 @compute @workgroup_size(LANES)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
@@ -13,37 +19,44 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let begin = row * params.width;
   let end = begin + params.width;
 
-  var highest = logits[begin];
-  for (var i = begin + lane; i < end; i += LANES) { highest = max(highest, logits[i]); }
-  scratch[lane] = highest;
+  var highest = bitcast<f32>(logits[begin]);
+  var flag = 0.0;
+  for (var i = begin + lane; i < end; i += LANES) {
+    let bits = logits[i];
+    if ((bits & EXPONENT) == EXPONENT) { flag = 1.0; }
+    highest = max(highest, bitcast<f32>(bits));
+  }
+  scratch[lane] = vec2f(highest, flag);
   workgroupBarrier();
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
     if (lane < half) { scratch[lane] = max(scratch[lane], scratch[lane + half]); }
     workgroupBarrier();
   }
-  highest = scratch[0];
+  highest = scratch[0].x;
+  flag = scratch[0].y;
   var before = vec4f(highest, 0.0, 0.0, 0.0);
   if (params.first == 0u) { before = state[row]; }
+  let broken = max(flag, before.w);
   let top = max(highest, before.x);
 
   var part = 0.0;
-  for (var i = begin + lane; i < end; i += LANES) { part += exp(logits[i] - top); }
+  for (var i = begin + lane; i < end; i += LANES) { part += exp(bitcast<f32>(logits[i]) - top); }
   workgroupBarrier(); // everyone has read scratch[0]
-  scratch[lane] = part;
+  scratch[lane].x = part;
   workgroupBarrier();
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
-    if (lane < half) { scratch[lane] += scratch[lane + half]; }
+    if (lane < half) { scratch[lane].x += scratch[lane + half].x; }
     workgroupBarrier();
   }
   if (lane > 0u) { return; }
 
-  let sum = before.y * exp(before.x - top) + scratch[0];
+  let sum = before.y * exp(before.x - top) + scratch[0].x;
   var target_logit = before.z;
   let column = targets[row] - params.start; // wraps to a huge number below the chunk
-  if (column < params.width) { target_logit = logits[begin + column]; }
+  if (column < params.width) { target_logit = bitcast<f32>(logits[begin + column]); }
 
   let log_sum = log(sum);
-  state[row] = vec4f(top, sum, target_logit, 0.0);
-  logprob[row] = (target_logit - top) - log_sum;
-  lse[row] = top + log_sum;
+  state[row] = vec4f(top, sum, target_logit, broken);
+  logprob[row] = select(bitcast<u32>((target_logit - top) - log_sum), NAN, broken > 0.0);
+  lse[row] = select(bitcast<u32>(top + log_sum), NAN, broken > 0.0);
 }

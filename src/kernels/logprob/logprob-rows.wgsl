@@ -1,7 +1,13 @@
 // One chunk of an online log-sum-exp, one thread a row: no barriers, so this is the variant for software adapters.
 //   max' = max(max, max_v x_v);  sum' = sum·exp(max − max') + Σ_v exp(x_v − max')
-// logits: (rows, width) f32; targets: (rows) u32; state: (rows) of [max, sum, target logit, –], ignored when params.first.
-// logprob, lse: (rows) f32, final once the last chunk has been through.
+// logits: (rows, width) f32 as bits; targets: (rows) u32;
+// state: (rows) of [max, sum, target logit, 1 if a logit was not finite], ignored when params.first;
+// logprob, lse: (rows) f32 as bits, final once the last chunk has been through.
+// Bits, because WGSL may assume that no NaN exists (and exp(NaN) is finite on SwiftShader): a logit that is
+// NaN or infinite is recognised by its exponent, and the row's results become NaN.
+
+const EXPONENT = 0x7f800000u;
+const NAN = 0x7fc00000u;
 
 const BLOCK = 64u; // addends per partial sum: keeps the rounding of 10^5 addends near that of 10^3
 
@@ -12,26 +18,32 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let begin = row * params.width;
   let end = begin + params.width;
 
-  var highest = logits[begin];
-  for (var i = begin + 1u; i < end; i++) { highest = max(highest, logits[i]); }
+  var highest = bitcast<f32>(logits[begin]);
+  var broken = 0.0;
+  for (var i = begin; i < end; i++) {
+    let bits = logits[i];
+    if ((bits & EXPONENT) == EXPONENT) { broken = 1.0; }
+    highest = max(highest, bitcast<f32>(bits));
+  }
   var before = vec4f(highest, 0.0, 0.0, 0.0);
   if (params.first == 0u) { before = state[row]; }
+  broken = max(broken, before.w);
   let top = max(highest, before.x);
 
   var sum = before.y * exp(before.x - top);
   for (var block = begin; block < end; block += BLOCK) {
     var part = 0.0;
     let stop = min(block + BLOCK, end);
-    for (var i = block; i < stop; i++) { part += exp(logits[i] - top); }
+    for (var i = block; i < stop; i++) { part += exp(bitcast<f32>(logits[i]) - top); }
     sum += part;
   }
 
   var target_logit = before.z;
   let column = targets[row] - params.start; // wraps to a huge number below the chunk
-  if (column < params.width) { target_logit = logits[begin + column]; }
+  if (column < params.width) { target_logit = bitcast<f32>(logits[begin + column]); }
 
   let log_sum = log(sum);
-  state[row] = vec4f(top, sum, target_logit, 0.0);
-  logprob[row] = (target_logit - top) - log_sum;
-  lse[row] = top + log_sum;
+  state[row] = vec4f(top, sum, target_logit, broken);
+  logprob[row] = select(bitcast<u32>((target_logit - top) - log_sum), NAN, broken > 0.0);
+  lse[row] = select(bitcast<u32>(top + log_sum), NAN, broken > 0.0);
 }

@@ -14,11 +14,11 @@ const spec = (name: string, code: string): KernelSpec =>
     name,
     code,
     bindings: {
-      logits: { elem: 'f32', access: 'read' },
+      logits: { elem: 'u32', access: 'read' },
       targets: { elem: 'u32', access: 'read' },
       state: { elem: 'vec4<f32>', access: 'read_write' },
-      logprob: { elem: 'f32', access: 'read_write' },
-      lse: { elem: 'f32', access: 'read_write' },
+      logprob: { elem: 'u32', access: 'read_write' },
+      lse: { elem: 'u32', access: 'read_write' },
     },
     params: { rows: 'u32', width: 'u32', start: 'u32', first: 'u32' },
   });
@@ -32,7 +32,7 @@ const backwardKernel = kernel({
   bindings: {
     logits: { elem: 'f32', access: 'read_write' },
     targets: { elem: 'u32', access: 'read' },
-    lse: { elem: 'f32', access: 'read' },
+    lse: { elem: 'u32', access: 'read' },
     d_logprob: { elem: 'f32', access: 'read' },
   },
   params: { rows: 'u32', width: 'u32', start: 'u32' },
@@ -46,10 +46,11 @@ export interface ChunkAttrs {
 /**
  * Takes one chunk of the vocabulary into the running log-sum-exp.
  *
- * logits (T, VT), targets (T) u32, state (T, 4) → state in place (rows of [max, sum of exp, target logit, –]),
+ * logits (T, VT), targets (T) u32, state (T, 4) → state in place (the rows' running values),
  * logprob (T) and lse (T). Leave `state` out for the first chunk and pass it on to
  * the next; the `logprob` and `lse` of the *last* chunk are the results (earlier
  * ones cover only the chunks so far). A vocabulary of one chunk is one launch.
+ * A row with a logit that is NaN or infinite has the results NaN.
  */
 export const logprob = op({
   name: 'logprob',
@@ -81,7 +82,7 @@ export const logprob = op({
 
 /**
  * logits (T, VT) of one chunk (made again or kept), targets (T) u32, lse (T) of the whole
- * vocabulary, d_logprob (T) → d_logits (T, VT), overwriting logits.
+ * vocabulary, d_logprob (T) → d_logits (T, VT), overwriting logits. NaN in rows whose lse is.
  */
 export const logprobBackward = op({
   name: 'logprob-backward',

@@ -20,7 +20,8 @@ const sampleKernel = kernel({
     stop: { elem: 'u32', access: 'read' },
     state: { elem: 'u32', access: 'read_write' },
     out_tokens: { elem: 'u32', access: 'read_write' },
-    out_logprobs: { elem: 'f32', access: 'read_write' },
+    // f32 as bits, so that a NaN can be written
+    out_logprobs: { elem: 'u32', access: 'read_write' },
   },
   params: {
     samples: 'u32',
@@ -81,7 +82,7 @@ function choice(v: RunValues): { temperature: number; top_k: number; top_p: numb
  *
  * A draw is Philox(key = seed, counter = [step, index, 0, 0]), so it does not depend on the rest of the batch;
  * it picks the first token, in order of ids, at which the mass of the kept tokens exceeds it.
- * A log-probability that is not finite tells of logits that are not finite.
+ * The log-probability is NaN if any of the logits is NaN or infinite; the token is then an id, but means nothing.
  */
 export const sample = op({
   name: 'sample',

@@ -6,6 +6,8 @@
 const NO_ROW = 0xffffffffu;
 const STOPPED = 1u;
 const OUT_OF_STEPS = 2u;
+const EXPONENT = 0x7f800000u;
+const NAN = 0x7fc00000u;
 const BLOCK = 64u; // addends per partial sum, against rounding
 
 var<workgroup> shared_sum: array<vec4f, LANES>;
@@ -47,14 +49,15 @@ fn total(lane: u32, value: vec4f) -> vec4f {
   return sum;
 }
 
-fn highest(lane: u32, value: f32) -> f32 {
-  shared_sum[lane].x = value;
+/** Maxima over the workgroup, to every lane. */
+fn highest(lane: u32, value: vec2f) -> vec2f {
+  shared_sum[lane] = vec4f(value, 0.0, 0.0);
   workgroupBarrier();
   for (var half = LANES / 2u; half > 0u; half /= 2u) {
-    if (lane < half) { shared_sum[lane].x = max(shared_sum[lane].x, shared_sum[lane + half].x); }
+    if (lane < half) { shared_sum[lane] = max(shared_sum[lane], shared_sum[lane + half]); }
     workgroupBarrier();
   }
-  let top = shared_sum[0].x;
+  let top = shared_sum[0].xy;
   workgroupBarrier();
   return top;
 }
@@ -104,10 +107,17 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let base = select(b * params.vocabulary, 0u, params.shared_logits == 1u);
   let step = state[7u * params.stride + b];
 
-  // the largest logit, and the mass of the whole vocabulary relative to it
+  // the largest logit, and the mass of the whole vocabulary relative to it; WGSL may assume that no NaN and no
+  // infinity exists, so those are looked for in the bits
   var most = logits[base];
-  for (var i = lane; i < params.vocabulary; i += LANES) { most = max(most, logits[base + i]); }
-  let top = highest(lane, most);
+  var broken = 0.0;
+  for (var i = lane; i < params.vocabulary; i += LANES) {
+    let x = logits[base + i];
+    most = max(most, x);
+    broken = max(broken, select(0.0, 1.0, (bitcast<u32>(x) & EXPONENT) == EXPONENT));
+  }
+  let extremes = highest(lane, vec2f(most, broken));
+  let top = extremes.x;
   let whole = measure(lane, base, top, true, vec4u(0u)).x;
 
   // kept: keys above `edge`, and the first `ties` ids whose key is `edge`
@@ -195,7 +205,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let token = cut.start;
   let logprob = (logits[base + token] - top) / params.temperature - log(whole);
   out_tokens[b * params.max_steps + step] = token;
-  out_logprobs[b * params.max_steps + step] = logprob;
+  out_logprobs[b * params.max_steps + step] = select(bitcast<u32>(logprob), NAN, extremes.y > 0.0);
 
   let slot = 3u * params.stride + 4u * b;
   let prefix_len = state[slot + 1u];
