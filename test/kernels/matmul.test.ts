@@ -1,7 +1,8 @@
-import { describe, it } from 'vitest';
+import { describe, expect, it } from 'vitest';
 import { matmul, type MatmulMode } from '../../src/kernels/matmul/matmul';
+import type { AdapterProfile } from '../../src/kernels/op';
 import { expectClose, randomArray } from '../support/compare';
-import { runOp, type HostTensor } from '../support/gpu';
+import { gpu, runOp, type HostTensor } from '../support/gpu';
 
 /** y = a·b in f64. */
 function reference(
@@ -30,7 +31,7 @@ async function check(
   rows: number,
   cols: number,
   depth: number,
-  kind: 'gpu' | 'software',
+  profile: Partial<AdapterProfile>,
   { add = false, bias = false } = {},
 ): Promise<void> {
   const a = randomArray(rows * depth, 1);
@@ -51,26 +52,31 @@ async function check(
     for (let i = 0; i < rows * cols; i++) expected[i]! += data[i % cols]!;
   }
   const T = mode === 'TN' ? depth : rows;
-  const { y } = await runOp(
-    matmul,
-    inputs,
-    { mode },
-    { values: { T }, capacity: { T: T + 3 }, profile: { kind } },
-  );
+  const { y } = await runOp(matmul, inputs, { mode }, { values: { T }, capacity: { T: T + 3 }, profile });
   // sums of `depth` products of unit variance
   expectClose(y, expected, { atol: 1e-5 * Math.sqrt(depth), rtol: 1e-4 }, `${mode} ${rows}×${cols}×${depth}`);
 }
 
-const EDGES = [1, 3, 4, 5, 15, 16, 17, 31, 32, 33, 63, 64, 65];
+const EDGES = [1, 3, 4, 5, 8, 12, 15, 16, 17, 20, 28, 31, 32, 33, 36, 60, 63, 64, 65, 68];
 
-for (const kind of ['software', 'gpu'] as const) {
-  describe(`matmul on ${kind} tiles`, () => {
+const VARIANTS: Record<string, Partial<AdapterProfile>> = {
+  'quad registers': { kind: 'software', subgroups: true },
+  'plain registers': { kind: 'software', subgroups: false },
+  'workgroup tiles': { kind: 'gpu' },
+};
+
+for (const [variant, profile] of Object.entries(VARIANTS)) {
+  describe(`matmul by ${variant}`, () => {
+    it('has the adapter it needs', async () => {
+      const { profile: real } = await gpu();
+      if (profile.subgroups) expect(real.subgroups, 'this adapter offers subgroups').toBe(true);
+    });
     for (const mode of ['NT', 'NN', 'TN'] as const) {
       it(`${mode}: every dimension at and around the tile sizes`, async () => {
         for (const n of EDGES) {
-          await check(mode, n, 36, 20, kind);
-          await check(mode, 20, n, 36, kind);
-          await check(mode, 36, 20, n, kind);
+          await check(mode, n, 36, 20, profile);
+          await check(mode, 20, n, 36, profile);
+          await check(mode, 36, 20, n, profile);
         }
       });
       it(`${mode}: add, bias and both, vector and scalar widths`, async () => {
@@ -78,12 +84,14 @@ for (const kind of ['software', 'gpu'] as const) {
           [33, 68, 132],
           [7, 13, 9],
           [1, 1, 1],
-          [70, 64, 128],
+          [68, 64, 128],
         ] as const) {
-          await check(mode, rows, cols, depth, kind, { add: true });
-          await check(mode, rows, cols, depth, kind, { bias: true });
-          await check(mode, rows, cols, depth, kind, { add: true, bias: true });
+          await check(mode, rows, cols, depth, profile, { add: true });
+          await check(mode, rows, cols, depth, profile, { bias: true });
+          await check(mode, rows, cols, depth, profile, { add: true, bias: true });
         }
+        // wide enough for the larger workgroup tile
+        await check(mode, 68, 516, 20, profile, { add: true, bias: true });
       });
     }
   });
