@@ -19,6 +19,8 @@ function browserProject() {
 export default defineConfig({
   worker: { format: 'es' },
   server: { fs: { allow: ['.'] } },
+  // bundled at start: found later (in a worker, by a lazy import) they would reload the page
+  optimizeDeps: { include: ['comlink', '@huggingface/tokenizers', '@huggingface/transformers'] },
   test: {
     projects: [
       {

@@ -2,7 +2,7 @@
 import { BadRequestError } from './contract/errors';
 import { PLAIN_INPUT_DTYPES } from './contract/losses';
 import type { DatumPayload } from './contract/types';
-import { ModelInput } from './model-input';
+import type { ModelInput } from './model-input';
 import { TensorData, type TensorLike } from './tensor-data';
 
 /** Loss inputs by wire name. Plain arrays are converted by key, see `Datum`. */

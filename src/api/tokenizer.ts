@@ -12,8 +12,8 @@ const cache = new WeakMap<Backend, Map<string, Promise<Tokenizer>>>();
  * library, and training from token ids does not need it.
  */
 export function loadTokenizer(backend: Backend, baseModel: string): Promise<Tokenizer> {
-  let known = cache.get(backend);
-  if (!known) cache.set(backend, (known = new Map()));
+  const known = cache.get(backend) ?? new Map<string, Promise<Tokenizer>>();
+  cache.set(backend, known);
   const loaded = known.get(baseModel) ?? load(backend, baseModel);
   known.set(baseModel, loaded);
   // a failure is not kept: the next call tries again

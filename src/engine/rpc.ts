@@ -57,15 +57,17 @@ function largeBuffers(value: unknown, found = new Set<ArrayBuffer>()): Set<Array
 }
 
 /**
- * Answers calls that arrive at `endpoint` with the backend that `open` makes at
- * the first one. Calls reach the backend in the order of their messages. If
- * opening fails, the calls so far reject and the next one tries again.
+ * Makes this worker answer calls, with the backend that `open` makes at the
+ * first one. Calls reach the backend in the order of their messages. If opening
+ * fails, the calls so far reject and the next one tries again.
  */
-export function serve(open: () => Promise<Backend>, endpoint: Comlink.Endpoint): void {
+export function serve(open: () => Promise<Backend>): void {
   installErrorHandler();
+  // before any answer, so that a page that has one can also see this worker end
+  const alive = announceLife();
   let opened: Promise<Backend> | undefined;
   const backend = (): Promise<Backend> =>
-    (opened ??= open().catch((error: unknown) => {
+    (opened ??= alive.then(open).catch((error: unknown) => {
       opened = undefined;
       throw error;
     }));
@@ -84,7 +86,6 @@ export function serve(open: () => Promise<Backend>, endpoint: Comlink.Endpoint):
   };
   Comlink.expose(
     Object.fromEntries(METHODS.map((method) => [method, (...args: unknown[]) => call(method, args)])),
-    endpoint,
   );
 }
 
@@ -108,17 +109,24 @@ const LOCK_HELD = 'webtinker:lock-held';
  * says so. Browsers send no event when a worker closes itself or is killed for
  * memory, but they do free its locks.
  */
-export function announceLife(): void {
+function announceLife(): Promise<void> {
   const scope = globalThis as unknown as { name: string; postMessage(message: unknown): void };
-  void navigator.locks.request(scope.name, () => {
-    scope.postMessage(LOCK_HELD);
-    return new Promise<never>(() => undefined);
+  return new Promise((held, failed) => {
+    navigator.locks
+      .request(scope.name, () => {
+        scope.postMessage(LOCK_HELD);
+        held();
+        return new Promise<never>(() => undefined);
+      })
+      .catch(failed);
   });
 }
 
 /** Page side: calls `onDeath` with a reason, at least once, when the worker `name` has ended or can no longer be understood. */
 export function watchLife(worker: Worker, name: string, onDeath: (reason: string) => void): void {
   worker.addEventListener('error', (event) => {
+    // it is reported here, as what rejects the calls
+    event.preventDefault();
     onDeath(event.message || 'its script could not be loaded or threw');
   });
   worker.addEventListener('messageerror', () => onDeath('a message could not be decoded'));

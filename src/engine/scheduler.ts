@@ -53,7 +53,8 @@ export class Scheduler {
   /** Rejects what waits and what comes; jobs that run are left to end. */
   dispose(): void {
     this.#disposed = true;
-    for (const waiting of this.#queues.values()) for (const { reject } of waiting.splice(0)) reject(disposed());
+    for (const waiting of this.#queues.values())
+      for (const { reject } of waiting.splice(0)) reject(disposed());
   }
 }
 

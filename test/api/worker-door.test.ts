@@ -1,0 +1,152 @@
+/** The door through a real worker: order, errors, progress, and death. */
+import { afterEach, expect, it } from 'vitest';
+import type {
+  CreateModelRequest,
+  ForwardBackwardRequest,
+  SampleRequest,
+} from '../../src/api/contract/backend';
+import * as errors from '../../src/api/contract/errors';
+import type { ProgressEvent } from '../../src/api/contract/types';
+import { LocalBackend } from '../../src/api/local-backend';
+
+const opened: LocalBackend[] = [];
+let worker: Worker;
+
+function start(url = new URL('./support/door-worker.ts', import.meta.url)): LocalBackend {
+  const backend = new LocalBackend((name) => (worker = new Worker(url, { type: 'module', name })));
+  opened.push(backend);
+  return backend;
+}
+
+/** A door whose backend is open. */
+async function open(): Promise<LocalBackend> {
+  const backend = start();
+  await backend.getInfo('first');
+  return backend;
+}
+
+afterEach(() => Promise.all(opened.splice(0).map((backend) => backend.dispose())));
+
+const rejection = (promise: Promise<unknown>): Promise<unknown> =>
+  promise.then(
+    () => expect.fail('it resolved'),
+    (error: unknown) => error,
+  );
+
+const forward = (modelId: string, weights: Float32Array<ArrayBuffer>): ForwardBackwardRequest => ({
+  modelId,
+  data: [
+    { tokens: [1], lossFnInputs: { weights: { dtype: 'float32', shape: [weights.length], data: weights } } },
+  ],
+  lossFn: 'cross_entropy',
+  lossFnConfig: {},
+  forwardOnly: false,
+});
+
+it('rejects when the engine cannot open, and tries again at the next call', async () => {
+  const backend = start(new URL('./support/door-worker.ts?fail-once', import.meta.url));
+  const both = await Promise.all(['a', 'a'].map((id) => rejection(backend.getInfo(id))));
+  for (const error of both) expect(error).toBeInstanceOf(errors.WebGPUUnavailableError);
+  expect(await backend.getInfo('b')).toMatchObject({ modelId: 'b' });
+});
+
+it('keeps class, code, fields, stack and cause of errors', async () => {
+  const backend = await open();
+  const bad = (await rejection(backend.getInfo('bad'))) as errors.BadRequestError;
+  expect(bad).toBeInstanceOf(errors.BadRequestError);
+  expect(bad).toMatchObject({
+    code: 'bad_request',
+    statusCode: 400,
+    message: 'data[0].x: no',
+    body: { detail: 'd' },
+  });
+  expect(bad.stack).toContain('door-worker');
+  expect(bad.cause).toMatchObject({ name: 'TypeError', message: 'deep' });
+  expect(await rejection(backend.getInfo('lost'))).toMatchObject({
+    name: 'DeviceLostError',
+    retryable: true,
+  });
+});
+
+it('makes engine bugs, and errors thrown before any promise, library errors too', async () => {
+  const backend = await open();
+  const bug = await rejection(backend.getInfo('bug'));
+  expect(bug).toBeInstanceOf(errors.InternalServerError);
+  expect(bug).toMatchObject({ message: 'RangeError: off by one', cause: { name: 'RangeError' } });
+  expect(await rejection(backend.sample({} as SampleRequest))).toBeInstanceOf(errors.OutOfMemoryError);
+});
+
+it('makes an argument that cannot be cloned a library error, and goes on', async () => {
+  const backend = await open();
+  const error = await rejection(backend.getInfo((() => undefined) as unknown as string).then(() => 0));
+  expect(error).toBeInstanceOf(errors.TinkerError);
+  expect(await backend.getInfo('next')).toMatchObject({ modelId: 'next' });
+});
+
+it('hands calls over in the order in which they were made, even while the engine opens', async () => {
+  const backend = start();
+  const calls = [
+    backend.getInfo('slow'),
+    backend.forwardBackward(forward('m', new Float32Array(200_000))),
+    backend.optimStep({ modelId: 'm', adamParams: {} as never }),
+    backend.getInfo('x'),
+    backend.forwardBackward(forward('n', new Float32Array(1))),
+  ];
+  await Promise.all(calls);
+  const { modelName } = await backend.getInfo('end');
+  expect(modelName).toBe('slow fb:m os:m x fb:n end');
+});
+
+it('copies what the caller gives and moves large results', async () => {
+  const backend = await open();
+  const weights = Float32Array.from({ length: 50_000 }, (_, i) => i);
+  const { lossFnOutputs } = await backend.forwardBackward(forward('m', weights));
+  expect(weights.length).toBe(50_000);
+  expect(lossFnOutputs[0]!.logprobs!.data).toEqual(weights);
+});
+
+it('reports progress, and survives a callback that throws', async () => {
+  const backend = await open();
+  const events: ProgressEvent[] = [];
+  const request = { baseModel: 'm' } as CreateModelRequest;
+  await backend.createModel(request, (event) => {
+    events.push(event);
+    throw new Error('the page cannot draw it');
+  });
+  expect(events.map(({ what, loaded }) => [what, loaded])).toEqual([
+    ['m', 1],
+    ['m', 2],
+  ]);
+  await backend.createModel(request);
+  expect(await backend.getInfo('still here')).toMatchObject({ modelId: 'still here' });
+});
+
+it.each([
+  [
+    'closes itself',
+    (backend: LocalBackend) => void backend.getInfo('close').catch(() => undefined),
+    'closed',
+  ],
+  [
+    'throws outside any call',
+    (backend: LocalBackend) => void backend.getInfo('crash').catch(() => undefined),
+    'stray',
+  ],
+  ['is disposed', (backend: LocalBackend) => void backend.dispose(), 'disposed'],
+  ['is terminated', () => worker.terminate(), 'closed or was killed'],
+])('rejects every pending and later call when the worker %s', async (_, kill, reason) => {
+  const backend = await open();
+  await backend.getInfo('alive');
+  const pending = [backend.getInfo('hang'), backend.getInfo('hang')].map(rejection);
+  kill(backend);
+  for (const error of await Promise.all(pending)) {
+    expect(error).toBeInstanceOf(errors.WorkerDiedError);
+    expect(error).toMatchObject({ code: 'worker_died', message: expect.stringContaining(reason) as string });
+  }
+  expect(await rejection(backend.stats())).toBeInstanceOf(errors.WorkerDiedError);
+});
+
+it('rejects when the script of the worker cannot be loaded', async () => {
+  const backend = start(new URL('./support/no-such-worker.ts', import.meta.url));
+  expect(await rejection(backend.stats())).toBeInstanceOf(errors.WorkerDiedError);
+});
