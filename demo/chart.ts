@@ -41,7 +41,7 @@ export class LossChart {
         },
         axes: [
           { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] },
-          { ...axis, size: 36 },
+          { ...axis, size: 36, space: 48 },
         ],
         series: [
           {},

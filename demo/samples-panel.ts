@@ -65,7 +65,7 @@ export class SamplesPanel {
 
   #write(cell: HTMLTableCellElement, text: string, exact: boolean): void {
     cell.classList.toggle('exact', exact);
-    const answer = h('span', {}, text);
+    const answer = h('span', { title: text }, text);
     if (exact) {
       answer.append(h('span', { ariaHidden: 'true' }, ' ✓'));
       answer.append(h('span', { className: 'visually-hidden' }, ' (exact)'));
