@@ -4,13 +4,13 @@
  *
  * jax-js counts references: passing an array consumes it, `.ref` keeps it for another use.
  */
-import { jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
+import { blockUntilReady, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
 import {
   ADAM,
   ALPHA,
   BATCH,
   CONFIG,
-  LINEARS,
+  type LINEARS,
   RANK,
   TOKENS,
   type HostWeight,
@@ -205,11 +205,8 @@ export class JaxLlama {
     this.#adapter = out.adapter;
     this.#m = out.m;
     this.#v = out.v;
-    const [value] = await Promise.all([
-      out.loss.data(),
-      ...[out.adapter, out.m, out.v].map((t) => tree.leaves<Arr>(t).map((x) => x.blockUntilReady())).flat(),
-    ]);
-    return value[0]!;
+    await blockUntilReady([out.adapter, out.m, out.v]);
+    return ((await out.loss.data()) as Float32Array)[0]!;
   }
 
   dispose(): void {

@@ -44,7 +44,7 @@ interface Subject {
 }
 
 type Operands = Readonly<Record<'a' | 'b', Float32Array<ArrayBuffer>>>;
-type Product = typeof matmul | typeof naiveMatmul;
+type Product = typeof matmul;
 
 async function planSubject(gpu: GpuContext, op: Product, c: Case, data: Operands): Promise<Subject> {
   const trace = new Trace(`bench.${op.name}`);

@@ -24,12 +24,8 @@ async function webtinkerRun(): Promise<{ engine: Engine; modelId: string; step: 
   // any tokenizer: this model has no text
   const { tokenizer } = await loadModel('webtinker/pocket');
   const engine = await Engine.create({
-    resolveModel: async (name: string) => ({
-      name,
-      config: parseConfig(CONFIG, name),
-      tensors: randomWeights(),
-      tokenizer,
-    }),
+    resolveModel: (name) =>
+      Promise.resolve({ name, config: parseConfig(CONFIG, name), tensors: randomWeights(), tokenizer }),
   });
   const { modelId } = await engine.createModel({
     baseModel: MODEL,

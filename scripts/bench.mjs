@@ -7,7 +7,7 @@
  *   --json           one JSON line per row instead of the table
  */
 import { parseArgs } from 'node:util';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, URLSearchParams } from 'node:url';
 import { chromium } from 'playwright';
 import { createServer } from 'vite';
 import { browserArgs, findBrowser } from './find-browser.mjs';
