@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { loraGradients, loraMerge } from '../../src/kernels/lora/lora';
 import fixtures from '../fixtures/lora.json';
+import type { AdapterProfile } from '../../src/kernels/op';
 import { expectClose, randomArray } from '../support/compare';
 import { runOp } from '../support/gpu';
 
@@ -64,7 +65,7 @@ function reference({ tokens, width, groups, rank, scale, x, dy, weight, a, b }: 
   return { merged, grad_a: gradA, grad_b: gradB };
 }
 
-async function check(p: Problem, answer: Answer, kind: 'gpu' | 'software'): Promise<void> {
+async function check(p: Problem, answer: Answer, profile: Partial<AdapterProfile>): Promise<void> {
   const { tokens, width, groups, rank, scale } = p;
   const rows = groups.at(-1)!;
   const attrs = { rank, scale, groups };
@@ -72,7 +73,7 @@ async function check(p: Problem, answer: Answer, kind: 'gpu' | 'software'): Prom
   const a = { shape: [groups.length * rank, width], data: p.a };
   const b = { shape: [rows, rank], data: p.b };
   const weight = { shape: [rows, width], data: p.weight };
-  const { merged } = await runOp(loraMerge, { weight, a, b }, attrs, { profile: { kind } });
+  const { merged } = await runOp(loraMerge, { weight, a, b }, attrs, { profile });
   expectClose(merged, answer.merged, { atol: 1e-5 * scale * Math.sqrt(rank), rtol: 1e-4 }, `merged, ${what}`);
 
   const seedA = randomArray(p.a.length, 6);
@@ -88,7 +89,7 @@ async function check(p: Problem, answer: Answer, kind: 'gpu' | 'software'): Prom
       grad_b: { ...b, data: seedB },
     },
     attrs,
-    { values: { T: tokens }, capacity: { T: tokens + 3 }, profile: { kind } },
+    { values: { T: tokens }, capacity: { T: tokens + 3 }, profile },
   );
   // double sums over tokens and over rows or width: the absolute part follows their size
   const atol = 1e-5 * scale * Math.sqrt(tokens * Math.max(rows, width));
@@ -97,8 +98,13 @@ async function check(p: Problem, answer: Answer, kind: 'gpu' | 'software'): Prom
   expectClose(got.grad_b, plus(answer.grad_b, seedB), { atol, rtol: 1e-3 }, `grad_b, ${what}`);
 }
 
-for (const kind of ['software', 'gpu'] as const) {
-  describe(`lora on ${kind} kernels`, () => {
+const VARIANTS: Record<string, Partial<AdapterProfile>> = {
+  'quad registers': { kind: 'software', subgroups: true },
+  'workgroup tiles': { kind: 'gpu' },
+};
+
+for (const [variant, profile] of Object.entries(VARIANTS)) {
+  describe(`lora by ${variant}`, () => {
     it('matches PyTorch autograd', async () => {
       for (const c of fixtures) {
         const p: Problem = {
@@ -109,7 +115,7 @@ for (const kind of ['software', 'gpu'] as const) {
           a: f32(c.a),
           b: f32(c.b),
         };
-        await check(p, c, kind);
+        await check(p, c, profile);
       }
     });
 
@@ -124,11 +130,14 @@ for (const kind of ['software', 'gpu'] as const) {
         [17, 64, [7, 70], 32],
         [31, 68, [64, 65], 64],
         [65, 33, [12, 20, 40], 32],
+        [1, 8, [4], 4],
+        [15, 16, [4, 8], 4],
+        [18, 12, [12, 16, 36], 8],
         [129, 128, [128, 192, 256], 16],
         [260, 36, [36], 256],
       ] as const) {
         const p = randomProblem(tokens, width, groups, rank);
-        await check(p, reference(p), kind);
+        await check(p, reference(p), profile);
       }
     });
   });

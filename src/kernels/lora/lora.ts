@@ -5,10 +5,15 @@
  * (G·r, K), the B's (N, r).
  */
 import { ceilDiv, kernel, spread } from '../kernel';
-import { fixed, op, sizeOf, type Dispatch, type TensorRef } from '../op';
-import accumulateCode from './lora-accumulate.wgsl?raw';
+import { fixed, op, sizeOf, type AdapterProfile, type Dispatch, type RunValues, type TensorRef } from '../op';
+import accumulateQuadCode from './lora-accumulate-quad.wgsl?raw';
+import accumulateScalarCode from './lora-accumulate-scalar.wgsl?raw';
+import accumulateTileCode from './lora-accumulate-tile.wgsl?raw';
+import mergeRegisterCode from './lora-merge-register.wgsl?raw';
 import mergeCode from './lora-merge.wgsl?raw';
-import projectCode from './lora-project.wgsl?raw';
+import projectQuadCode from './lora-project-quad.wgsl?raw';
+import projectScalarCode from './lora-project-scalar.wgsl?raw';
+import projectTileCode from './lora-project-tile.wgsl?raw';
 
 export interface LoraAttrs {
   readonly rank: number;
@@ -47,18 +52,42 @@ function adapterOf(a: TensorRef, b: TensorRef, { rank, groups }: LoraAttrs): Ada
   return { rows, width, cols, end0: groups[0]!, end1: groups[1] ?? rows };
 }
 
-const read = (elem: 'f32' | 'vec4<f32>') => ({ elem, access: 'read' }) as const;
-const readWrite = (elem: 'f32' | 'vec4<f32>') => ({ elem, access: 'read_write' }) as const;
+type Float = 'f32' | 'vec4<f32>';
+const read = (elem: Float) => ({ elem, access: 'read' }) as const;
+const readWrite = (elem: Float) => ({ elem, access: 'read_write' }) as const;
 
-const mergeKernel = (elem: 'f32' | 'vec4<f32>') =>
+const MERGE_PARAMS = {
+  rows: 'u32',
+  width: 'u32',
+  rank: 'u32',
+  end0: 'u32',
+  end1: 'u32',
+  scale: 'f32',
+} as const;
+
+/** One element (or vec4) of the merged weight a thread. */
+const mergeKernel = (elem: Float) =>
   kernel({
     name: 'lora-merge',
     code: mergeCode,
     bindings: { weight: read(elem), a: read(elem), b: read('f32'), merged: readWrite(elem) },
-    params: { rows: 'u32', width: 'u32', rank: 'u32', end0: 'u32', end1: 'u32', scale: 'f32' },
+    params: MERGE_PARAMS,
   });
 const mergeScalar = mergeKernel('f32');
 const mergeVector = mergeKernel('vec4<f32>');
+
+/** Register tiles, for software adapters. */
+const mergeRegister = kernel({
+  name: 'lora-merge-register',
+  code: mergeRegisterCode,
+  bindings: {
+    weight: read('vec4<f32>'),
+    a: read('vec4<f32>'),
+    b: read('vec4<f32>'),
+    merged: readWrite('vec4<f32>'),
+  },
+  params: MERGE_PARAMS,
+});
 
 /**
  * weight (N, K), a (G·r, K), b (N, r) → merged (N, K) = weight + scale·B·A, row group by row group.
@@ -73,15 +102,27 @@ export const loraMerge = op({
     }
     return { merged: { shape: weight.shape, dtype: 'f32' } };
   },
-  webgpu: ({ inputs: { weight, a, b }, outputs: { merged }, attrs }): Dispatch[] => {
+  webgpu: ({ inputs: { weight, a, b }, outputs: { merged }, attrs }, profile): Dispatch[] => {
     const { rows, width, end0, end1 } = adapterOf(a, b, attrs);
-    const vector = width % 4 === 0;
-    const units = vector ? width / 4 : width;
     const { rank, scale } = attrs;
+    const bind = { weight, a, b, merged };
+    const vector = width % 4 === 0;
+    if (vector && rank % 4 === 0 && profile.kind === 'software') {
+      const blocks = ceilDiv(end0, 8) + ceilDiv(end1 - end0, 8) + ceilDiv(rows - end1, 8);
+      return [
+        {
+          kernel: mergeRegister,
+          bind,
+          params: () => ({ rows, width, rank, end0, end1, scale }),
+          grid: () => spread(ceilDiv((blocks * width) / 4, 4)),
+        },
+      ];
+    }
+    const units = vector ? width / 4 : width;
     return [
       {
         kernel: vector ? mergeVector : mergeScalar,
-        bind: { weight, a, b, merged },
+        bind,
         params: () => ({ rows, width: units, rank, end0, end1, scale }),
         grid: () => spread(ceilDiv(rows * units, 64)),
       },
@@ -100,33 +141,42 @@ const SIZES = {
   scale: 'f32',
 } as const;
 
-const projectKernel = kernel({
-  name: 'lora-project',
-  code: projectCode,
-  bindings: {
-    x: read('f32'),
-    dy: read('f32'),
-    a: read('f32'),
-    b: read('f32'),
-    u: readWrite('f32'),
-    v: readWrite('f32'),
-  },
-  params: SIZES,
+/** The two launches of the gradients, in one of three styles. */
+const gradientKernels = (
+  style: string,
+  elem: Float,
+  project: string,
+  accumulate: string,
+  enables: string[],
+) => ({
+  project: kernel({
+    name: `lora-project-${style}`,
+    code: project,
+    bindings: { x: read(elem), dy: read(elem), a: read(elem), b: read(elem), uv: readWrite(elem) },
+    params: SIZES,
+    enables,
+  }),
+  accumulate: kernel({
+    name: `lora-accumulate-${style}`,
+    code: accumulate,
+    bindings: {
+      x: read(elem),
+      dy: read(elem),
+      uv: read(elem),
+      grad_a: readWrite(elem),
+      grad_b: readWrite(elem),
+    },
+    params: SIZES,
+    enables,
+  }),
 });
 
-const accumulateKernel = kernel({
-  name: 'lora-accumulate',
-  code: accumulateCode,
-  bindings: {
-    x: read('f32'),
-    dy: read('f32'),
-    u: read('f32'),
-    v: read('f32'),
-    grad_a: readWrite('f32'),
-    grad_b: readWrite('f32'),
-  },
-  params: SIZES,
-});
+/** Any sizes. */
+const scalarKernels = gradientKernels('scalar', 'f32', projectScalarCode, accumulateScalarCode, []);
+/** Sums split over the threads of a workgroup, for GPUs. */
+const tileKernels = gradientKernels('tile', 'vec4<f32>', projectTileCode, accumulateTileCode, []);
+/** Registers and quad operations, for software adapters. */
+const quadKernels = gradientKernels('quad', 'vec4<f32>', projectQuadCode, accumulateQuadCode, ['subgroups']);
 
 export type LoraGradientInputs = {
   /** (T, K): what the layer read */
@@ -143,10 +193,14 @@ export type LoraGradientInputs = {
   readonly grad_b: TensorRef;
 };
 
+/** Tiles of 16 × 16 that cover a matrix. */
+const tiles = (rows: number, cols: number): number => ceilDiv(rows, 16) * ceilDiv(cols, 16);
+
 /**
- * Gradients of the adapter of y = x·(W + scale·B·A)ᵀ, accumulated (`+=`):
- * grad_a += vᵀ·x and grad_b += scale·dyᵀ·u, from u = x·Aᵀ and v = scale·dy·B
- * (T, G·r each, scratch).
+ * Gradients of the adapter of y = x·(W + scale·B·A)ᵀ, accumulated (`+=`), from
+ * u = x·Aᵀ and v = scale·dy·B: grad_a += vᵀ·x and grad_b += scale·dyᵀ·u, row group
+ * by row group. `uv` (T, 2·G·r) = [u | v] is scratch.
+ * Fast when K, N, the rank and the group ends are multiples of 4, right for any.
  */
 export const loraGradients = op({
   name: 'lora-gradients',
@@ -158,19 +212,18 @@ export const loraGradients = op({
         `lora-gradients: x (${x.shape.join(', ')}) and dy (${dy.shape.join(', ')}) are not (T, ${width}) and (T, ${rows})`,
       );
     }
-    const projected = { shape: [x.shape[0]!, cols], dtype: 'f32' } as const;
     return {
       grad_a: { shape: grad_a.shape, dtype: 'f32', inPlace: 'grad_a' },
       grad_b: { shape: grad_b.shape, dtype: 'f32', inPlace: 'grad_b' },
-      u: projected,
-      v: projected,
+      uv: { shape: [x.shape[0]!, 2 * cols], dtype: 'f32' },
     };
   },
-  webgpu: ({ inputs: { x, dy, a, b }, outputs: { grad_a, grad_b, u, v }, attrs }): Dispatch[] => {
+  webgpu: ({ inputs: { x, dy, a, b }, outputs: { grad_a, grad_b, uv }, attrs }, profile): Dispatch[] => {
     const { rows, width: depth, cols, end0, end1 } = adapterOf(a, b, attrs);
-    const { rank, scale } = attrs;
-    const params = (values: Readonly<Record<string, number>>) => ({
-      tokens: sizeOf(x.shape[0]!, values),
+    const { rank, scale, groups } = attrs;
+    const tokens = (v: RunValues): number => sizeOf(x.shape[0]!, v);
+    const params: Dispatch['params'] = (v) => ({
+      tokens: tokens(v),
       depth,
       rows,
       cols,
@@ -179,19 +232,30 @@ export const loraGradients = op({
       end1,
       scale,
     });
+    const vector = [depth, rank, ...groups].every((n) => n % 4 === 0);
+    const { project, accumulate } = vector ? vectorKernels(profile) : scalarKernels;
+    const tilesOfB = groups.reduce((sum, end, g) => sum + tiles(rank, end - (groups[g - 1] ?? 0)), 0);
     return [
       {
-        kernel: projectKernel,
-        bind: { x, dy, a, b, u, v },
+        kernel: project,
+        bind: { x, dy, a, b, uv },
         params,
-        grid: (values) => spread(ceilDiv(sizeOf(x.shape[0]!, values) * cols, 64)),
+        grid: (v) =>
+          vector
+            ? spread(tiles(tokens(v), cols) + groups.length * tiles(tokens(v), rank))
+            : spread(ceilDiv(tokens(v) * cols, 64)),
       },
       {
-        kernel: accumulateKernel,
-        bind: { x, dy, u, v, grad_a, grad_b },
+        kernel: accumulate,
+        bind: { x, dy, uv, grad_a, grad_b },
         params,
-        grid: () => spread(ceilDiv(cols * depth + rows * rank, 64)),
+        grid: () =>
+          vector ? spread(tiles(cols, depth) + tilesOfB) : spread(ceilDiv(cols * depth + rows * rank, 64)),
       },
     ];
   },
 });
+
+function vectorKernels({ kind, subgroups }: AdapterProfile): typeof tileKernels {
+  return kind === 'software' && subgroups ? quadKernels : tileKernels;
+}
