@@ -10,12 +10,13 @@ import { parseArgs } from 'node:util';
 import { fileURLToPath, URLSearchParams } from 'node:url';
 import { chromium } from 'playwright';
 import { createServer } from 'vite';
+import { measureSize } from '../bench/size.mjs';
 import { browserArgs, findBrowser } from './find-browser.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** In the order of the table. `profile` runs only when asked for. */
-const BENCHES = ['matmul', 'train-step', 'first-step', 'sample'];
+const BENCHES = ['matmul', 'train-step', 'first-step', 'sample', 'size'];
 const ON_REQUEST = ['profile'];
 
 const { values: options } = parseArgs({
@@ -117,7 +118,8 @@ async function main() {
     for (const bench of options.only === undefined ? BENCHES : [options.only]) {
       say(`${bench} …`);
       try {
-        await runInPage(url, bench, onRow);
+        if (bench === 'size') await measureSize(root, onRow);
+        else await runInPage(url, bench, onRow);
       } catch (error) {
         failures.push(bench);
         say(`${bench} failed: ${error.message}`);
