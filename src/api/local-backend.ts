@@ -5,7 +5,7 @@
 import * as Comlink from 'comlink';
 import { installErrorHandler, watchLife } from '../engine/rpc';
 import type { Backend } from './contract/backend';
-import { asTinkerError, WorkerDiedError } from './contract/errors';
+import { asTinkerError, UnsupportedError, WorkerDiedError } from './contract/errors';
 import type { ProgressEvent } from './contract/types';
 
 type Progress = (event: ProgressEvent) => void;
@@ -22,8 +22,11 @@ export class LocalBackend implements Backend {
 
   /** Starts the worker. @param start makes it, with the name it is given (for tests) */
   constructor(start: (name: string) => Worker = startEngine) {
+    if (typeof Worker === 'undefined') {
+      throw new UnsupportedError('The local engine needs Web Workers; where there are none, give `backend`.');
+    }
     installErrorHandler();
-    const name = `webtinker-${crypto.randomUUID()}`;
+    const name = `webtinker-${Math.random().toString(36).slice(2)}`;
     this.#worker = start(name);
     this.#remote = Comlink.wrap<Backend>(this.#worker);
     watchLife(this.#worker, name, (reason) => this.#die(`the engine's worker died: ${reason}`));

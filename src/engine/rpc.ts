@@ -110,6 +110,8 @@ const LOCK_HELD = 'webtinker:lock-held';
  * memory, but they do free its locks.
  */
 function announceLife(): Promise<void> {
+  // not on insecure pages, which have no WebGPU either: opening the engine says so
+  if (!('locks' in navigator)) return Promise.resolve();
   const scope = globalThis as unknown as { name: string; postMessage(message: unknown): void };
   return new Promise((held, failed) => {
     navigator.locks

@@ -31,18 +31,30 @@ function check(condition: boolean, field: string, rule: string, got: unknown): a
 
 const show = (value: unknown): string => (typeof value === 'string' ? JSON.stringify(value) : String(value));
 
-function checkToken(token: unknown, field: string, limits?: ModelLimits): void {
-  if (!Number.isInteger(token)) refuse(`${field}: must be an integer token id, got ${show(token)}`);
-  const id = token as number;
-  if (id < 0) refuse(`${field}: token id ${id} is negative`);
-  if (limits && id >= limits.vocabSize) {
-    refuse(`${field}: token id ${id} is outside the vocabulary of ${limits.vocabSize}`);
+/** A token id, below the vocabulary where it is known. */
+const isToken = (id: number, vocabSize: number): boolean => Number.isInteger(id) && id >= 0 && id < vocabSize;
+
+/** Checks first and words the error after: batches are long. */
+function checkTokens(tokens: ArrayLike<number>, field: string, limits?: ModelLimits): void {
+  if (tokens.length === 0) refuse(`${field}: must have at least one token`);
+  checkTokenIds(tokens, field, limits);
+}
+
+function checkTokenIds(tokens: ArrayLike<number>, field: string, limits?: ModelLimits): void {
+  const vocabSize = limits?.vocabSize ?? Infinity;
+  for (let i = 0; i < tokens.length; i++) {
+    const id = tokens[i]!;
+    if (isToken(id, vocabSize)) continue;
+    const at = `${field}[${i}]`;
+    check(Number.isInteger(id), at, 'must be an integer token id', id);
+    refuse(`${at}: token id ${id} is ${id < 0 ? 'negative' : `outside the vocabulary of ${vocabSize}`}`);
   }
 }
 
-function checkTokens(tokens: ArrayLike<number>, field: string, limits?: ModelLimits): void {
-  if (tokens.length === 0) refuse(`${field}: must have at least one token`);
-  for (let i = 0; i < tokens.length; i++) checkToken(tokens[i], `${field}[${i}]`, limits);
+function checkFinite(data: ArrayLike<number>, field: string): void {
+  for (let i = 0; i < data.length; i++) {
+    if (!Number.isFinite(data[i])) refuse(`${field}[${i}]: must be finite, got ${show(data[i])}`);
+  }
 }
 
 /** A whole number that a double holds exactly, or null. */
@@ -110,8 +122,7 @@ function checkTensor(
   if (shape.length !== 1 || shape[0] !== length || data.length !== length) {
     refuse(`${field}: must have shape [${length}], one per input token, got [${shape.join(', ')}]`);
   }
-  for (let i = 0; i < data.length; i++)
-    check(Number.isFinite(data[i]), `${field}[${i}]`, 'must be finite', data[i]);
+  checkFinite(data, field);
 }
 
 /** The settings of one optimizer step. @throws BadRequestError */
@@ -192,7 +203,7 @@ export function checkSample(
   stopStrings.forEach((s, i) =>
     check(typeof s === 'string' && s !== '', `${at}.stop[${i}]`, 'must be non-empty', s),
   );
-  stopTokens.forEach((token, i) => checkToken(token, `${at}.stop[${i}]`, limits));
+  checkTokenIds(stopTokens, `${at}.stop`, limits);
   if (!limits) return;
   const [p, m, l] = [prompt.length, maxTokens ?? 1, limits.contextLength];
   if (p + m > l)
