@@ -5,7 +5,7 @@
 import * as Comlink from 'comlink';
 import { installErrorHandler, watchLife } from '../engine/rpc';
 import type { Backend } from './contract/backend';
-import { asTinkerError, UnsupportedError, WorkerDiedError } from './contract/errors';
+import { asTinkerError, WebGPUUnavailableError, WorkerDiedError } from './contract/errors';
 import type { ProgressEvent } from './contract/types';
 
 type Progress = (event: ProgressEvent) => void;
@@ -23,7 +23,9 @@ export class LocalBackend implements Backend {
   /** Starts the worker. @param start makes it, with the name it is given (for tests) */
   constructor(start: (name: string) => Worker = startEngine) {
     if (typeof Worker === 'undefined') {
-      throw new UnsupportedError('The local engine needs Web Workers; where there are none, give `backend`.');
+      throw new WebGPUUnavailableError(
+        'This release computes in a browser with WebGPU; where there are no Web Workers (as in Node), give a `backend` of your own.',
+      );
     }
     installErrorHandler();
     const name = `webtinker-${Math.random().toString(36).slice(2)}`;
