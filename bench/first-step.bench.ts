@@ -25,12 +25,14 @@ const bench: Bench = async (context) => {
     losses.push(metrics['loss:sum']!);
   };
   const first = await timed(step);
+  const { pipelines } = await service.stats();
   const { warm } = await interleave({ warm: step }, Math.max(3, context.rounds));
   if (!(losses.at(-1)! < losses[0]!)) throw new Error(`the loss does not fall: ${losses.join(' ')}`);
 
   const name = `first-step webtinker/pocket, 7 examples, ${tokens} tokens`;
   context.row(name, 'createLoraTrainingClient', create, 'ms', 'lower');
   context.row(name, 'first step', first, 'ms', 'lower');
+  context.row(name, 'pipelines compiled', pipelines, 'pipelines', 'lower');
   context.row(name, 'warm step', warm, 'ms', 'lower');
   context.row(name, 'ratio first to warm', first / warm, '×', 'lower');
   await service.dispose();
