@@ -143,7 +143,7 @@ for (const kind of kinds) {
       [5000, 1, 900, 700],
     ] as const) {
       it(`${V} ids with ties, temperature ${temperature}, top-k ${topK}, top-p for ${keep || 'all'}: each draw as the oracle's`, async () => {
-        const B = 128;
+        const B = kind === 'software' ? 128 : 48; // wide workgroups are slow on a software adapter
         const logits = tied(V, V + topK);
         const topP = keep ? topPKeeping(logits, temperature, topK, keep) : 1;
         const rule = { temperature, topK, topP };

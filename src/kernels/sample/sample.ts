@@ -116,7 +116,7 @@ export const sample = op({
       {
         kernel: sampleKernel,
         // barriers cost by the invocation on software adapters, so few there
-        constants: { LANES: kind === 'software' ? 16 : 256 },
+        constants: { LANES: kind === 'software' ? 8 : 256 },
         bind: { logits, stop, ...outputs },
         params: (v) => ({
           samples: sizeOf(samples, v),
