@@ -1,25 +1,41 @@
-import { defineConfig } from 'vite';
+import { defineConfig, type Plugin } from 'vite';
 
 /**
- * The library: one ES module for browsers and one for Node, the engine's
- * worker, and the default model as files beside them. Not vite's library mode,
- * which would put the model into the script as text.
+ * vite writes the address of an emitted file as a URL inside a URL, which the
+ * bundlers of those who use this library do not recognise. They know exactly
+ * `new URL('./file', import.meta.url)`.
+ */
+function plainUrls(): Plugin {
+  const nested =
+    /new URL\(\s*(?:\/\*[^*]*\*\/\s*)?new URL\("([^"]+)", import\.meta\.url\)\.href,\s*(?:\/\*[^*]*\*\/\s*)?"" \+ import\.meta\.url\s*\)/g;
+  const plain = (code: string) => code.replace(nested, 'new URL("./$1", import.meta.url)');
+  return {
+    name: 'plain-urls',
+    enforce: 'post',
+    generateBundle(_, bundle) {
+      for (const file of Object.values(bundle)) {
+        if (!file.fileName.endsWith('.js')) continue;
+        if (file.type === 'chunk') file.code = plain(file.code);
+        else file.source = plain(file.source.toString());
+      }
+    },
+  };
+}
+
+/**
+ * The library: one ES module for browsers and one for Node, the engine's worker,
+ * and the default model as files beside them.
  */
 export default defineConfig({
   base: './',
   publicDir: false,
+  plugins: [plainUrls()],
   worker: { format: 'es' },
   build: {
-    outDir: 'dist',
     target: 'es2022',
-    sourcemap: true,
-    assetsInlineLimit: 0,
-    modulePreload: false,
-    rolldownOptions: {
-      input: { index: 'src/index.ts', node: 'src/node.ts' },
-      preserveEntrySignatures: 'strict',
-      external: [/^@huggingface\/transformers/],
-      output: { entryFileNames: '[name].js' },
-    },
+    // readable, and the bundlers of those who use it recognise the worker
+    minify: false,
+    lib: { entry: { index: 'src/index.ts', node: 'src/node.ts' }, formats: ['es'] },
+    rolldownOptions: { external: [/^@huggingface\/transformers/, 'comlink'] },
   },
 });

@@ -9,7 +9,7 @@ export interface Settings {
 
 export const RANKS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
 /** Found by trying rates on the default model; see models/pocket/README.md. */
-export const DEFAULTS: Readonly<Settings> = { rank: 32, learningRate: 5e-3, steps: 40 };
+export const DEFAULTS: Readonly<Settings> = { rank: 32, learningRate: 5e-3, steps: 20 };
 export const MAX_STEPS = 10_000;
 
 /** Reads the settings; what is absent or out of range takes its default. */

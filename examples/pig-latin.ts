@@ -6,7 +6,7 @@
  */
 import { Datum, ModelInput, ServiceClient, type Tokenizer } from '../src/index';
 
-const STEPS = 40;
+const STEPS = 15;
 const LEARNING_RATE = 5e-3;
 
 // What is there to train?

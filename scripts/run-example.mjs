@@ -25,7 +25,9 @@ try {
   await server.listen();
   browser = await chromium.launch({ executablePath: findBrowser(), args: browserArgs() });
   const page = await browser.newPage();
-  page.on('console', (message) => console.log(message.text()));
+  page.on('console', (message) => {
+    if (message.type() !== 'debug') console.log(message.text());
+  });
   const ended = new Promise((resolve) => {
     page.on('pageerror', (error) => resolve(String(error)));
     page.on('crash', () => resolve('the page crashed'));

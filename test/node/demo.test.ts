@@ -62,7 +62,7 @@ const shot = (page: Page, name: string) =>
 
 describe('the demo', () => {
   test('trains, shows the loss falling, and says all seven examples afterwards', async () => {
-    const { page, complaints } = await open('?steps=40');
+    const { page, complaints } = await open('?steps=20');
     await scored(page, 'before');
     expect(await text(page, 'model-card')).toContain('webtinker/pocket');
     expect(await page.locator('.datum').count()).toBe(7);
@@ -76,12 +76,12 @@ describe('the demo', () => {
     await page.waitForFunction(() => document.querySelector('#step')?.textContent.startsWith('10 '));
     await shot(page, 'demo-training');
     await scored(page, 'after');
-    expect(await text(page, 'step')).toBe('40 / 40');
+    expect(await text(page, 'step')).toBe('20 / 20');
     expect(first).toBeGreaterThan(1);
     expect(Number(await text(page, 'loss'))).toBeLessThan(0.1);
     expect(Number((await text(page, 'after-score')).split('/')[0])).toBeGreaterThanOrEqual(7);
     expect(await page.locator('#samples-body tr td.exact').count()).toBeGreaterThanOrEqual(7);
-    expect(await page.locator('#chart').getAttribute('aria-label')).toMatch(/in 40 steps$/);
+    expect(await page.locator('#chart').getAttribute('aria-label')).toMatch(/in 20 steps$/);
 
     await page.getByLabel('Try your own words').fill('rubber duck');
     await page.getByRole('button', { name: 'Translate' }).click();
@@ -147,7 +147,7 @@ test('`npm run example` prints the table, falling losses and eight samples', asy
   expect(code, output).toBe(0);
   expect(output).toMatch(/Input +Target +Weight/);
   const losses = [...output.matchAll(/loss per token: (\d+\.\d+)/g)].map(([, loss]) => Number(loss));
-  expect(losses).toHaveLength(40);
+  expect(losses).toHaveLength(15);
   expect(losses[5]).toBeLessThan(losses[0]!);
   expect(losses.at(-1)).toBeLessThan(0.1);
   expect(output.match(/^\d: "/gm)).toHaveLength(8);
