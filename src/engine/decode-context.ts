@@ -42,7 +42,9 @@ export class DecodeContext {
     const { memory } = base.context;
     const { layers, kvHeads, headDim } = base.config;
     const { batch, rows, steps, stops } = capacity;
-    const plan = await Plan.compile(base.context, decodeTrace({ config: base.config, adapter }, capacity), { B: batch });
+    const plan = await Plan.compile(base.context, decodeTrace({ config: base.config, adapter }, capacity), {
+      B: batch,
+    });
     const buffers: Record<string, GPUBuffer> = {
       decode: memory.storage('decode.state', 4 * decodeStateLayout(batch).length),
       'out.tokens': memory.storage('decode.tokens', 4 * batch * steps),
@@ -101,7 +103,9 @@ export class DecodeContextPool {
   ): Promise<T> {
     const at = this.#idle.findIndex((c) => c.serves(adapter, capacity));
     const context =
-      at >= 0 ? this.#idle.splice(at, 1)[0]! : await DecodeContext.create(this.base, adapter, capacity, weights);
+      at >= 0
+        ? this.#idle.splice(at, 1)[0]!
+        : await DecodeContext.create(this.base, adapter, capacity, weights);
     try {
       return await use(context);
     } finally {

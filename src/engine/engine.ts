@@ -19,7 +19,12 @@ import type {
   ServerCapabilities,
   TokenizerPayload,
 } from '../api/contract/types';
-import { checkAdamParams, checkCreateModel, checkForwardBackward, checkSample } from '../api/contract/validate';
+import {
+  checkAdamParams,
+  checkCreateModel,
+  checkForwardBackward,
+  checkSample,
+} from '../api/contract/validate';
 import { knownModels } from '../models/sources';
 import { loadConfig, loadModel, type LoadedModel } from '../models/load';
 import type { LossName } from '../kernels/loss/index';

@@ -38,7 +38,12 @@ export class PlanCache {
     return entry.plan;
   }
 
-  async #replace(key: string, old: Entry | undefined, trace: () => Trace, capacity: RunValues): Promise<Plan> {
+  async #replace(
+    key: string,
+    old: Entry | undefined,
+    trace: () => Trace,
+    capacity: RunValues,
+  ): Promise<Plan> {
     try {
       const plan = await Plan.compile(this.context, trace(), capacity);
       (await old?.plan)?.dispose();

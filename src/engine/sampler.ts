@@ -82,8 +82,11 @@ export class Sampler {
   ): Promise<SampledSequencePayload[]> {
     const stops = [...new Set([...params.stopTokens, ...this.base.config.eosTokenIds])];
     const capacity = decodeCapacity(count, prompt.length, params.maxTokens, stops.length);
-    return this.pool.lend(this.adapter?.layout ?? null, capacity, this.adapter?.merged.buffers ?? {}, (context) =>
-      this.#generate(context, prompt, params, stops, first, count),
+    return this.pool.lend(
+      this.adapter?.layout ?? null,
+      capacity,
+      this.adapter?.merged.buffers ?? {},
+      (context) => this.#generate(context, prompt, params, stops, first, count),
     );
   }
 
@@ -181,7 +184,8 @@ class Collector {
       for (let s = sample.tokens.length; s < steps && !sample.stopReason; s++) {
         const token = tokens[b * this.maxTokens + s]!;
         const logprob = logprobs[b * this.maxTokens + s]!;
-        if (!Number.isFinite(logprob)) throw new BadRequestError(`sample ${b}: the model's logits are not finite`);
+        if (!Number.isFinite(logprob))
+          throw new BadRequestError(`sample ${b}: the model's logits are not finite`);
         sample.tokens.push(token);
         sample.logprobs.push(logprob);
         if (sample.matcher.push(token)) sample.stopReason = 'stop';

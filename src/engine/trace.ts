@@ -47,7 +47,8 @@ export class Trace {
 
   /** A part of a tensor, sharing its memory. `offset` in elements, a multiple of 64. */
   view(of: TensorRef, offset: number, shape: readonly Size[]): TensorRef {
-    if (offset % 64 !== 0) throw new Error(`view of ${of.name} at element ${offset}: must be a multiple of 64`);
+    if (offset % 64 !== 0)
+      throw new Error(`view of ${of.name} at element ${offset}: must be a multiple of 64`);
     this.#live(of);
     return this.#tensor(of.name, shape, of.dtype, of.storage, of.offset + offset);
   }
@@ -79,7 +80,7 @@ export class Trace {
       );
     }
     this.nodes.push({
-      op: op as unknown as TraceNode['op'],
+      op: op,
       node: { inputs, outputs, attrs },
     });
     return outputs;

@@ -127,7 +127,12 @@ export class TrainingModel {
 
   /** A copy of the adapter as it is now, in a buffer of its own. */
   snapshot(): GPUBuffer {
-    return copyBuffer(this.base.context, `${this.id}.snapshot`, this.#states['lora.params'], 4 * this.layout.length);
+    return copyBuffer(
+      this.base.context,
+      `${this.id}.snapshot`,
+      this.#states['lora.params'],
+      4 * this.layout.length,
+    );
   }
 
   /** One of the vectors, as matrices by canonical name (A (r, in), B (out, r)). */
@@ -135,7 +140,10 @@ export class TrainingModel {
     const bytes = await readBuffer(this.base.context, this.#states[`lora.${vector}`], 4 * this.layout.length);
     const flat = new Float32Array(bytes);
     return new Map(
-      this.layout.parameters.map(({ name, shape, offset }) => [name, flat.slice(offset, offset + shape[0] * shape[1])]),
+      this.layout.parameters.map(({ name, shape, offset }) => [
+        name,
+        flat.slice(offset, offset + shape[0] * shape[1]),
+      ]),
     );
   }
 
@@ -144,7 +152,8 @@ export class TrainingModel {
     for (const { name, shape, offset } of this.layout.parameters) {
       const data = matrices.get(name);
       if (!data) continue;
-      if (data.length !== shape[0] * shape[1]) throw new Error(`${name} has ${data.length} values, not ${shape.join('×')}`);
+      if (data.length !== shape[0] * shape[1])
+        throw new Error(`${name} has ${data.length} values, not ${shape.join('×')}`);
       this.base.context.memory.write(this.#states['lora.params'], 4 * offset, data);
     }
   }

@@ -263,7 +263,13 @@ export function backward(
 }
 
 /** Adds the gradients of a linear's A and B, given its input x (T, K) and output gradient dy (T, N). */
-function loraBackward(trace: Trace, adapter: AdapterLayout, linear: Linear, x: TensorRef, dy: TensorRef): void {
+function loraBackward(
+  trace: Trace,
+  adapter: AdapterLayout,
+  linear: Linear,
+  x: TensorRef,
+  dy: TensorRef,
+): void {
   const params = loraOf(trace, adapter, linear);
   const grads = loraOf(trace, adapter, linear, 'lora.grads');
   if (!params || !grads) return;

@@ -53,7 +53,13 @@ export function trainTrace(
   const batch = batchInputs(trace);
   const targets = trace.input('targets', ['T'], 'u32');
   const weightOf = mergedWeights(trace, model);
-  const pass = forward(trace, model.config, weightOf, batch, packedAttention(trace, model.config, batch.segments));
+  const pass = forward(
+    trace,
+    model.config,
+    weightOf,
+    batch,
+    packedAttention(trace, model.config, batch.segments),
+  );
   const head = headForward(trace, model, pass.hidden, targets);
   const inputs: Record<string, TensorRef> = {};
   for (const { name, dtype } of loss.inputs) inputs[name] = trace.input(name, ['T'], dtype);
@@ -79,7 +85,8 @@ export function optimizerTrace({ length }: AdapterLayout): Trace {
 export function mergeTrace(model: ProgramModel & { readonly adapter: AdapterLayout }): Trace {
   const trace = new Trace('merge');
   const weightOf = mergedWeights(trace, model);
-  for (const { linear } of model.adapter.slots.values()) trace.output(mergedName(linear.key), weightOf(linear));
+  for (const { linear } of model.adapter.slots.values())
+    trace.output(mergedName(linear.key), weightOf(linear));
   return trace;
 }
 

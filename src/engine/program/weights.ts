@@ -46,7 +46,12 @@ export function* stackWeights(config: DecoderConfig, tensors: LoadedModel['tenso
   yield {
     name: 'rope',
     shape: [positions, config.headDim],
-    parts: [ropeTable({ theta: config.rope.theta, headDim: config.headDim, scaling: ropeScaling(config) }, positions)],
+    parts: [
+      ropeTable(
+        { theta: config.rope.theta, headDim: config.headDim, scaling: ropeScaling(config) },
+        positions,
+      ),
+    ],
   };
 }
 

@@ -4,7 +4,13 @@
  * and one submit, and reads back only what was asked.
  */
 import { packParams } from '../../../kernels/kernel';
-import { elements, type AdapterProfile, type Dispatch, type RunValues, type TensorRef } from '../../../kernels/op';
+import {
+  elements,
+  type AdapterProfile,
+  type Dispatch,
+  type RunValues,
+  type TensorRef,
+} from '../../../kernels/op';
 import type { Trace } from '../../trace';
 import type { GpuCounters } from './counters';
 import { planSlots } from './liveness';
@@ -72,9 +78,7 @@ export class Plan {
   /** Compiles a trace; all its pipelines compile in parallel. */
   static async compile(context: GpuContext, trace: Trace, capacity: RunValues): Promise<Plan> {
     const dispatches = trace.nodes.flatMap(({ op, node }) => op.webgpu(node, context.profile));
-    const pipelines = await Promise.all(
-      dispatches.map((d) => context.pipelines.get(d.kernel, d.constants)),
-    );
+    const pipelines = await Promise.all(dispatches.map((d) => context.pipelines.get(d.kernel, d.constants)));
     return new Plan(context, trace, capacity, dispatches, pipelines);
   }
 
@@ -200,7 +204,7 @@ export class BoundPlan {
         const [x, y, z] = d.grid(values);
         if (x * y * z === 0) return;
         pass.setPipeline(plan.pipelines[i]!);
-        pass.setBindGroup(0, this.#groups[i]!);
+        pass.setBindGroup(0, this.#groups[i]);
         pass.dispatchWorkgroups(x, y, z);
         counters.dispatches++;
       });

@@ -21,7 +21,9 @@ export class StagingPool {
 
   take(bytes: number): GPUBuffer {
     const at = this.#idle.findIndex((b) => b.size >= bytes);
-    return at >= 0 ? this.#idle.splice(at, 1)[0]! : this.memory.staging('readback', 2 ** Math.ceil(Math.log2(bytes)));
+    return at >= 0
+      ? this.#idle.splice(at, 1)[0]!
+      : this.memory.staging('readback', 2 ** Math.ceil(Math.log2(bytes)));
   }
 
   /** Takes back an unmapped buffer; keeps the few largest. */
@@ -63,7 +65,7 @@ export async function readBack(
   await staging.mapAsync(GPUMapMode.READ, 0, total);
   const bytes = staging.getMappedRange(0, total);
   requests.forEach((r, i) => {
-    out[r.name] = new VIEWS[r.dtype](bytes.slice(at[i]!, at[i]! + r.byteLength));
+    out[r.name] = new VIEWS[r.dtype](bytes.slice(at[i], at[i]! + r.byteLength));
   });
   staging.unmap();
   pool.give(staging);
@@ -71,7 +73,12 @@ export async function readBack(
 }
 
 /** A new buffer with the first `bytes` of another. */
-export function copyBuffer({ device, memory, counters }: GpuContext, label: string, from: GPUBuffer, bytes: number): GPUBuffer {
+export function copyBuffer(
+  { device, memory, counters }: GpuContext,
+  label: string,
+  from: GPUBuffer,
+  bytes: number,
+): GPUBuffer {
   const copy = memory.storage(label, bytes);
   const encoder = device.createCommandEncoder({ label });
   encoder.copyBufferToBuffer(from, 0, copy, 0, bytes);
@@ -81,7 +88,11 @@ export function copyBuffer({ device, memory, counters }: GpuContext, label: stri
 }
 
 /** The first `bytes` of a buffer. */
-export async function readBuffer(context: GpuContext, buffer: GPUBuffer, bytes: number): Promise<ArrayBuffer> {
+export async function readBuffer(
+  context: GpuContext,
+  buffer: GPUBuffer,
+  bytes: number,
+): Promise<ArrayBuffer> {
   const encoder = context.device.createCommandEncoder({ label: 'read' });
   const { whole } = await readBack(context, encoder, [
     { name: 'whole', buffer, byteOffset: 0, byteLength: bytes, dtype: 'f32' },
