@@ -159,11 +159,16 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
     let end = min(begin + part, within.end);
     var sum = 0.0;
     var equals = 0u;
-    for (var i = begin; i < end; i++) {
-      let x = logits[base + i];
-      let key = key_of(x);
-      if (key > edge) { sum += weight_of(x, top); }
-      equals += select(0u, 1u, key == edge);
+    for (var block = begin; block < end; block += BLOCK) {
+      var subtotal = 0.0;
+      let stop_at = min(block + BLOCK, end);
+      for (var i = block; i < stop_at; i++) {
+        let x = logits[base + i];
+        let key = key_of(x);
+        if (key > edge) { subtotal += weight_of(x, top); }
+        equals += select(0u, 1u, key == edge);
+      }
+      sum += subtotal;
     }
     shared_sum[lane].x = sum;
     shared_ties[lane] = equals;
