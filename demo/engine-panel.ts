@@ -1,31 +1,49 @@
 /** What computes: the model card in the header, and the engine's counters. */
+import type { EngineStats } from '../src/index';
 import { byId, fillFacts, formatBytes, formatCount } from './dom';
 import { BASE_MODEL, type Session } from './session';
 
 /** Fills the model card. */
 export async function showModelCard(session: Session): Promise<void> {
   const { supportedModels, device } = await session.service.getServerCapabilities();
-  const model = supportedModels.find(({ modelName }) => modelName === BASE_MODEL);
+  const model = supportedModels.find(({ modelName }) => modelName === BASE_MODEL)!;
+  const kind = device.kind === 'webgpu' ? 'WebGPU' : device.kind;
   fillFacts(byId('model-card'), [
-    ['Model', BASE_MODEL],
-    ['Vocabulary', `${formatCount(session.tokenizer.get_vocab().size)} tokens`],
-    ['Context', `${formatCount(model?.maxContextLength ?? 0)} tokens`],
-    [
-      'Device',
-      `${device.kind === 'webgpu' ? 'WebGPU' : device.kind}, ${device.adapter}${device.software ? ' (software)' : ''}`,
-    ],
+    ['Model', model.modelName],
+    ['Parameters', formatCount(model.parameters)],
+    ['Vocabulary', `${formatCount(model.vocabSize)} tokens`],
+    ['Context', `${formatCount(model.maxContextLength)} tokens`],
+    ['Device', `${kind}, ${device.adapter}${device.software ? ' (software)' : ''}`],
   ]);
 }
 
-/** Fills the engine panel. */
-export async function showEngine(session: Session): Promise<void> {
-  const stats = await session.service.stats();
-  fillFacts(byId('engine-stats'), [
-    ['Kernel launches', formatCount(stats.dispatches)],
-    ['Submits', formatCount(stats.submits)],
-    ['Pipelines', formatCount(stats.pipelines)],
-    ['Buffers created', formatCount(stats.bufferCreations)],
-    ['GPU memory now', formatBytes(stats.bytes)],
-    ['GPU memory at most', formatBytes(stats.peakBytes)],
-  ]);
+/** The engine's counters, as of the last step and the one before. */
+export class EnginePanel {
+  readonly #session: Session;
+  #last: EngineStats | undefined;
+  /** kernels and submits of the latest training step */
+  #step: readonly [string, string] = ['–', '–'];
+
+  constructor(session: Session) {
+    this.#session = session;
+  }
+
+  /** Refreshes the counters. `step`: what was counted since the last call is one training step. */
+  async refresh({ step }: { step: boolean }): Promise<void> {
+    const stats = await this.#session.service.stats();
+    if (step && this.#last) {
+      const { dispatches, submits } = this.#last;
+      this.#step = [formatCount(stats.dispatches - dispatches), formatCount(stats.submits - submits)];
+    }
+    this.#last = stats;
+    fillFacts(byId('engine-stats'), [
+      ['Kernels in a step', this.#step[0]],
+      ['Submits in a step', this.#step[1]],
+      ['Kernels so far', formatCount(stats.dispatches)],
+      ['Pipelines', formatCount(stats.pipelines)],
+      ['Buffers created', formatCount(stats.bufferCreations)],
+      ['GPU memory now', formatBytes(stats.bytes)],
+      ['GPU memory at most', formatBytes(stats.peakBytes)],
+    ]);
+  }
 }

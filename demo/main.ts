@@ -1,7 +1,7 @@
 /** Starts the engine, shows how far it is, then hands the page to its panels. */
 import { TinkerError, WebGPUUnavailableError, type ProgressEvent } from '../src/index';
 import { byId, formatBytes } from './dom';
-import { showEngine, showModelCard } from './engine-panel';
+import { EnginePanel, showModelCard } from './engine-panel';
 import { SamplesPanel } from './samples-panel';
 import { Session } from './session';
 import { TrainPanel } from './train-panel';
@@ -15,7 +15,7 @@ const PHASES: Record<ProgressEvent['phase'], string> = {
 
 function showProgress({ phase, what, loaded, total }: ProgressEvent): void {
   const amount =
-    phase === 'compile' ? `${loaded} of ${total}` : `${formatBytes(loaded)} of ${formatBytes(total)}`;
+    phase === 'download' ? `${formatBytes(loaded)} of ${formatBytes(total)}` : `${loaded} of ${total}`;
   const bar = byId<HTMLProgressElement>('loading-bar');
   if (total > 0) {
     bar.max = total;
@@ -49,23 +49,24 @@ async function start(): Promise<void> {
   await showModelCard(session);
 
   const samples = new SamplesPanel(session);
-  const refreshEngine = () => showEngine(session).catch(showError);
+  const engine = new EnginePanel(session);
   new TrainPanel(session, settings, {
-    onStep: () => void refreshEngine(),
+    onStart: () => engine.refresh({ step: false }),
+    onStep: () => void engine.refresh({ step: true }).catch(showError),
     onPause: async () => {
       await samples.after();
-      await refreshEngine();
+      await engine.refresh({ step: false });
     },
     onReset: async () => {
       await samples.clear();
-      await refreshEngine();
+      await engine.refresh({ step: false });
     },
     onError: showError,
   });
   byId('loading').hidden = true;
   byId('app').hidden = false;
   await samples.before();
-  await refreshEngine();
+  await engine.refresh({ step: false });
 }
 
 byId('error-reload').addEventListener('click', () => location.reload());

@@ -8,6 +8,8 @@ import { TokensTable } from './tokens-table';
 import { MAX_STEPS, RANKS, isLearningRate, isStepCount, putInUrl, type Settings } from './url-state';
 
 export interface TrainPanelEvents {
+  /** before the first step */
+  onStart(): Promise<void>;
   /** after every optimizer step */
   onStep(): void;
   /** training has ended or was stopped, after at least one step */
@@ -91,7 +93,8 @@ export class TrainPanel {
     if (rank !== this.#session.rank) await this.#startOver();
     this.#stopAsked = false;
     this.#busy('training');
-    this.#say('Training …');
+    this.#say('Compiling the kernels of a training step …');
+    await this.#events.onStart();
     const start = this.#step;
     this.#chart.goal = start + steps;
     const times = [performance.now()];
@@ -103,7 +106,7 @@ export class TrainPanel {
         this.#settings.learningRate,
       );
       times.push(performance.now());
-      this.#step++;
+      if (this.#step++ === start) this.#say('Training …');
       this.#show(lossPerToken, times.slice(-SPEED_WINDOW - 1), start + steps);
       this.#tokens.update(logprobs);
       this.#events.onStep();

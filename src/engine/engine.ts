@@ -25,6 +25,7 @@ import {
   checkForwardBackward,
   checkSample,
 } from '../api/contract/validate';
+import { parameterCount } from '../models/config';
 import { knownModels } from '../models/sources';
 import { loadConfig, loadModel, type LoadedModel } from '../models/load';
 import type { LossName } from '../kernels/loss/index';
@@ -89,10 +90,15 @@ export class Engine implements Backend {
 
   async getServerCapabilities(): Promise<ServerCapabilities> {
     const supportedModels = await Promise.all(
-      knownModels().map(async (modelName) => ({
-        modelName,
-        maxContextLength: (await loadConfig(modelName)).maxPositionEmbeddings,
-      })),
+      knownModels().map(async (modelName) => {
+        const config = await loadConfig(modelName);
+        return {
+          modelName,
+          maxContextLength: config.maxPositionEmbeddings,
+          parameters: parameterCount(config),
+          vocabSize: config.vocabSize,
+        };
+      }),
     );
     return { supportedModels, device: this.#device() };
   }

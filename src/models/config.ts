@@ -46,6 +46,17 @@ export interface DecoderConfig {
   readonly eosTokenIds: readonly number[];
 }
 
+/** Number of weights of the base model; a tied unembedding counts once. */
+export function parameterCount(c: DecoderConfig): number {
+  const q = c.heads * c.headDim;
+  const kv = c.kvHeads * c.headDim;
+  const attention = c.hiddenSize * (2 * q + 2 * kv);
+  const mlp = 3 * c.hiddenSize * c.intermediateSize;
+  const norms = 2 * c.hiddenSize;
+  const embeddings = (c.tieWordEmbeddings ? 1 : 2) * c.vocabSize * c.hiddenSize;
+  return embeddings + c.layers * (attention + mlp + norms) + c.hiddenSize;
+}
+
 type Json = Readonly<Record<string, unknown>>;
 
 const isRecord = (v: unknown): v is Json => typeof v === 'object' && v !== null && !Array.isArray(v);

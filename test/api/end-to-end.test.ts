@@ -48,7 +48,13 @@ afterAll(() => service.dispose());
 describe('a model', () => {
   it('is announced, loaded with progress, and described', async () => {
     const { supportedModels, device } = await service.getServerCapabilities();
-    expect(supportedModels).toContainEqual({ modelName: 'webtinker/pocket', maxContextLength: 512 });
+    expect(supportedModels).toContainEqual({
+      modelName: 'webtinker/pocket',
+      maxContextLength: 512,
+      // the numbers in model.safetensors
+      parameters: 1215104,
+      vocabSize: 264,
+    });
     expect(device.kind).toBe('webgpu');
     expect(events.length).toBeGreaterThan(0);
     await using model = await newModel();

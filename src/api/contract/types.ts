@@ -94,6 +94,10 @@ export interface SupportedModel {
   readonly modelName: string;
   /** tokens */
   readonly maxContextLength: number;
+  /** weights of the base model, without adapters */
+  readonly parameters: number;
+  /** distinct tokens */
+  readonly vocabSize: number;
 }
 
 export interface ServerCapabilities {
