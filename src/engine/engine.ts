@@ -111,6 +111,8 @@ export class Engine implements Backend {
     const layout = adapterLayout(base.config, shape);
     const model = new TrainingModel(id, base, layout, seed ?? Math.floor(Math.random() * 2 ** 32));
     this.#models.set(id, model);
+    // not awaited: shaders compile while the caller prepares its data; a failure shows again at the first step
+    model.prepare().catch(() => undefined);
     return this.#info(model);
   }
 

@@ -11,6 +11,7 @@ import type { LossName } from '../kernels/loss/index';
 import { philoxUniform } from '../kernels/philox';
 import type { BaseModel } from './base-model';
 import { microBatchTokens, packBatches } from './batch';
+import { Plan } from './devices/webgpu/plan';
 import { copyBuffer, readBuffer } from './devices/webgpu/readback';
 import type { AdapterLayout } from './program/adapter';
 import { forwardTrace, optimizerTrace, trainTrace } from './program/steps';
@@ -44,6 +45,16 @@ export class TrainingModel {
       'lora.m': memory.storage(`${id}.m`, bytes),
       'lora.v': memory.storage(`${id}.v`, bytes),
     };
+  }
+
+  /** Compiles what a training step needs, so that the first one need not wait for all of it. */
+  async prepare(): Promise<void> {
+    const { base, layout } = this;
+    const traces = [
+      trainTrace({ config: base.config, adapter: layout }, 'cross_entropy'),
+      optimizerTrace(layout),
+    ];
+    await Promise.all(traces.map((trace) => Plan.prepare(base.context, trace)));
   }
 
   /** Forward, and unless `forwardOnly` backward; gradients add up until `optimStep`. */

@@ -77,9 +77,13 @@ export class Plan {
 
   /** Compiles a trace; all its pipelines compile in parallel. */
   static async compile(context: GpuContext, trace: Trace, capacity: RunValues): Promise<Plan> {
-    const dispatches = trace.nodes.flatMap(({ op, node }) => op.webgpu(node, context.profile));
-    const pipelines = await Promise.all(dispatches.map((d) => context.pipelines.get(d.kernel, d.constants)));
+    const { dispatches, pipelines } = await lower(context, trace);
     return new Plan(context, trace, capacity, dispatches, pipelines);
+  }
+
+  /** Compiles the pipelines of a trace for a later plan, which then finds them ready. */
+  static async prepare(context: GpuContext, trace: Trace): Promise<void> {
+    await lower(context, trace);
   }
 
   /**
@@ -138,6 +142,18 @@ export class Plan {
     for (const [name, t] of table) if (t.storage === storage) return name;
     throw new Error(`plan ${this.trace.name}: storage ${storage} has no name`);
   }
+}
+
+/** The launches of a trace on this adapter, and their pipelines. */
+async function lower(
+  { pipelines, profile }: GpuContext,
+  trace: Trace,
+): Promise<{ dispatches: Dispatch[]; pipelines: GPUComputePipeline[] }> {
+  const dispatches = trace.nodes.flatMap(({ op, node }) => op.webgpu(node, profile));
+  return {
+    dispatches,
+    pipelines: await Promise.all(dispatches.map((d) => pipelines.get(d.kernel, d.constants))),
+  };
 }
 
 /** A plan with its bind groups. */
