@@ -203,10 +203,7 @@ function parseScaling(s: Fields | undefined): RopeScaling {
       };
     }
     default:
-      return s.fail(
-        field,
-        `= ${JSON.stringify(type)}; 'default', 'linear' and 'llama3' are supported`,
-      );
+      return s.fail(field, `= ${JSON.stringify(type)}; 'default', 'linear' and 'llama3' are supported`);
   }
 }
 
@@ -216,7 +213,10 @@ function parseEos(f: Fields, vocabSize: number): number[] {
   const ids: unknown[] = Array.isArray(value) ? value : [value];
   for (const id of ids) {
     if (!Number.isSafeInteger(id) || (id as number) < 0 || (id as number) >= vocabSize) {
-      f.fail('eos_token_id', `= ${JSON.stringify(value)} is not of token ids below vocab_size = ${vocabSize}`);
+      f.fail(
+        'eos_token_id',
+        `= ${JSON.stringify(value)} is not of token ids below vocab_size = ${vocabSize}`,
+      );
     }
   }
   return ids as number[];

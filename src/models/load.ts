@@ -39,7 +39,12 @@ export async function loadModel(name: string, options: LoadOptions = {}): Promis
     fetchBytes(source['model.safetensors'], name, options),
   ]);
   const { tensors } = parseSafetensors(weights, `${name} model.safetensors`);
-  return { name, config, tensors: pickTensors(name, config, tensors), tokenizer: { tokenizerJson, tokenizerConfig } };
+  return {
+    name,
+    config,
+    tensors: pickTensors(name, config, tensors),
+    tokenizer: { tokenizerJson, tokenizerConfig },
+  };
 }
 
 /** Loads only the configuration of a model (what it is and how long its context is). Errors as `loadModel`. */
@@ -55,7 +60,9 @@ function pickTensors(
   found: ReadonlyMap<string, HostTensor>,
 ): Map<string, HostTensor> {
   if (config.layers > found.size) {
-    throw new BadRequestError(`${name}: ${found.size} tensors cannot make num_hidden_layers = ${config.layers}`);
+    throw new BadRequestError(
+      `${name}: ${found.size} tensors cannot make num_hidden_layers = ${config.layers}`,
+    );
   }
   const picked = new Map<string, HostTensor>();
   for (const [key, shape] of expectedTensors(config)) {
@@ -96,7 +103,9 @@ async function fetchJson(url: URL, options: LoadOptions): Promise<unknown> {
     return JSON.parse(text);
   } catch (cause) {
     // development servers answer unknown paths with a page
-    throw new BadRequestError(`${url.href}: not JSON (it starts with ${JSON.stringify(text.slice(0, 20))})`, { cause });
+    throw new BadRequestError(`${url.href}: not JSON (it starts with ${JSON.stringify(text.slice(0, 20))})`, {
+      cause,
+    });
   }
 }
 

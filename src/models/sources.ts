@@ -2,7 +2,12 @@
 import { BadRequestError, NotFoundError } from '../api/contract/errors';
 
 /** The files of a Hugging Face folder that the engine reads. */
-export const MODEL_FILES = ['config.json', 'tokenizer.json', 'tokenizer_config.json', 'model.safetensors'] as const;
+export const MODEL_FILES = [
+  'config.json',
+  'tokenizer.json',
+  'tokenizer_config.json',
+  'model.safetensors',
+] as const;
 export type ModelFile = (typeof MODEL_FILES)[number];
 
 /** The address of every file of one model. */
@@ -19,7 +24,10 @@ const BUILT_IN: ReadonlyMap<string, () => ModelSource> = new Map([
     () => ({
       'config.json': new URL('../../models/pocket/config.json?no-inline', import.meta.url),
       'tokenizer.json': new URL('../../models/pocket/tokenizer.json?no-inline', import.meta.url),
-      'tokenizer_config.json': new URL('../../models/pocket/tokenizer_config.json?no-inline', import.meta.url),
+      'tokenizer_config.json': new URL(
+        '../../models/pocket/tokenizer_config.json?no-inline',
+        import.meta.url,
+      ),
       'model.safetensors': new URL('../../models/pocket/model.safetensors?no-inline', import.meta.url),
     }),
   ],
@@ -46,17 +54,24 @@ export function resolveModel(name: string, modelSources: ModelSources = {}): Mod
   if (Object.hasOwn(modelSources, name)) return folderSource(name, modelSources[name]!);
   const builtIn = BUILT_IN.get(name);
   if (builtIn) return builtIn();
-  throw new NotFoundError(`base_model: unknown model '${name}'; known: ${knownModels(modelSources).join(', ')}`);
+  throw new NotFoundError(
+    `base_model: unknown model '${name}'; known: ${knownModels(modelSources).join(', ')}`,
+  );
 }
 
 function folderSource(name: string, base: string): ModelSource {
   // in a worker made from a blob, location.href is no base for relative paths, but its origin is
-  const page = globalThis.location?.href.startsWith('blob:') ? globalThis.location.origin : globalThis.location?.href;
+  const page = globalThis.location?.href.startsWith('blob:')
+    ? globalThis.location.origin
+    : globalThis.location?.href;
   let folder: URL;
   try {
     folder = new URL(base.endsWith('/') ? base : `${base}/`, page);
   } catch {
     throw new BadRequestError(`modelSources['${name}']: '${base}' is not the URL of a folder`);
   }
-  return Object.fromEntries(MODEL_FILES.map((file) => [file, new URL(file, folder)])) as Record<ModelFile, URL>;
+  return Object.fromEntries(MODEL_FILES.map((file) => [file, new URL(file, folder)])) as Record<
+    ModelFile,
+    URL
+  >;
 }

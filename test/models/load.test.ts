@@ -15,7 +15,8 @@ const modelSources = { tied: '/test/fixtures/models/tied', absent: '/test/fixtur
 /** The real files with some of them replaced. */
 function replacing(files: Record<string, () => Response | Promise<Response>>): typeof fetch {
   return async (input, init) => {
-    const stem = new URL(String(input)).pathname.split('/').at(-1)!;
+    const url = input instanceof Request ? input.url : input;
+    const stem = new URL(url).pathname.split('/').at(-1)!;
     return files[stem] ? files[stem]() : fetch(input, init);
   };
 }
@@ -45,7 +46,10 @@ describe('loadModel', () => {
   });
 
   it('loads a registered folder, with and without a slash at its end', async () => {
-    for (const base of ['/test/fixtures/models/tied', new URL('/test/fixtures/models/tied/', location.href).href]) {
+    for (const base of [
+      '/test/fixtures/models/tied',
+      new URL('/test/fixtures/models/tied/', location.href).href,
+    ]) {
       const { config, tensors } = await loadModel('mine', { modelSources: { mine: base } });
       expect(config).toMatchObject({ vocabSize: 128, hiddenSize: 48, tieWordEmbeddings: true });
       expect(tensors.size).toBe(2 * 9 + 2);
@@ -104,7 +108,9 @@ describe('loadModel', () => {
 
   it('says so when a page comes instead of JSON', async () => {
     const page = replacing({ 'config.json': () => new Response('<!doctype html>') });
-    await expect(loadModel('tied', { modelSources, fetch: page })).rejects.toThrow(/config\.json: not JSON .*<!doctype/);
+    await expect(loadModel('tied', { modelSources, fetch: page })).rejects.toThrow(
+      /config\.json: not JSON .*<!doctype/,
+    );
   });
 
   it('refuses weights that do not fit the configuration', async () => {
@@ -120,13 +126,19 @@ describe('loadModel', () => {
     const load = (name: string, shape?: number[]) =>
       loadModel('tied', { modelSources, fetch: withTensor(name, shape) });
     await expect(load(norm)).rejects.toThrow(`tensor '${norm}' is missing`);
-    await expect(load(norm, [47])).rejects.toThrow(`tensor '${norm}' has shape [47], its config.json asks for [48]`);
+    await expect(load(norm, [47])).rejects.toThrow(
+      `tensor '${norm}' has shape [47], its config.json asks for [48]`,
+    );
     await expect(load(norm, [1, 48])).rejects.toThrow(BadRequestError);
   });
 
   it('stops when the signal fires', async () => {
     const abort = new AbortController();
-    const loading = loadModel('tied', { modelSources, signal: abort.signal, onProgress: () => abort.abort() });
+    const loading = loadModel('tied', {
+      modelSources,
+      signal: abort.signal,
+      onProgress: () => abort.abort(),
+    });
     abort.abort();
     await expect(loading).rejects.toThrow(AbortedError);
   });

@@ -50,7 +50,8 @@ describe('parseSafetensors', () => {
       const fraction = i & 1023;
       const finite = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
       const expected = sign * (exponent < 31 ? finite : fraction ? NaN : Infinity);
-      if (!Object.is(got[i], expected)) throw new Error(`0x${i.toString(16)}: ${got[i]}, expected ${expected}`);
+      if (!Object.is(got[i], expected))
+        throw new Error(`0x${i.toString(16)}: ${got[i]}, expected ${expected}`);
     }
   });
 
@@ -77,7 +78,11 @@ describe('parseSafetensors', () => {
     ['a shape that does not fit the range', file(entry({ shape: [3] }), 8), /takes 12 bytes but has 8/],
     ['offsets that run backwards', file(entry({ data_offsets: [8, 0] }), 8), /tensor 'x' of shape/],
     ['three offsets', file(entry({ data_offsets: [0, 8, 8] }), 8), /no valid data_offsets/],
-    ['offsets past the end', file(entry({ shape: [4], data_offsets: [0, 16] }), 8), /take 16 bytes .* holds 8/],
+    [
+      'offsets past the end',
+      file(entry({ shape: [4], data_offsets: [0, 16] }), 8),
+      /take 16 bytes .* holds 8/,
+    ],
     ['bytes that no tensor owns', file(entry({}), 12), /take 8 bytes .* holds 12/],
     ['a hole before the first tensor', file(entry({ data_offsets: [4, 12] }), 12), /begins at byte 4/],
     [
