@@ -3,12 +3,6 @@
 // uv = [u | v]: (tokens, 2·cols), x: (tokens, depth), dy: (tokens, rows); grad_a: (cols, depth),
 // grad_b: (rows, rank). All widths and group ends are multiples of 4 and counted in vec4s.
 
-fn right(is_a: bool, at: u32) -> vec4f {
-  var value: vec4f;
-  if (is_a) { value = x[at]; } else { value = dy[at]; }
-  return value;
-}
-
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) sid: u32) {
   let lane = sid & 3u;
@@ -66,35 +60,74 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   var y31 = vec4f();
   var y32 = vec4f();
   var y33 = vec4f();
-  for (var k = 0u; k < params.tokens; k += 2u) {
-    // an odd last token meets itself, weighted 0
-    let k1 = min(k + 1u, params.tokens - 1u);
-    let p = uv[left_at + k * left_next];
-    let q = select(0.0, 1.0, k1 > k) * uv[left_at + k1 * left_next];
-    let n = right(is_a, right_at + k * right_next);
-    let m = right(is_a, right_at + k1 * right_next);
-    y00 += p.x * n + q.x * m;
-    y01 += p.y * n + q.y * m;
-    y02 += p.z * n + q.z * m;
-    y03 += p.w * n + q.w * m;
-    let p1 = quadSwapX(p);
-    let q1 = quadSwapX(q);
-    y10 += p1.x * n + q1.x * m;
-    y11 += p1.y * n + q1.y * m;
-    y12 += p1.z * n + q1.z * m;
-    y13 += p1.w * n + q1.w * m;
-    let p2 = quadSwapY(p);
-    let q2 = quadSwapY(q);
-    y20 += p2.x * n + q2.x * m;
-    y21 += p2.y * n + q2.y * m;
-    y22 += p2.z * n + q2.z * m;
-    y23 += p2.w * n + q2.w * m;
-    let p3 = quadSwapDiagonal(p);
-    let q3 = quadSwapDiagonal(q);
-    y30 += p3.x * n + q3.x * m;
-    y31 += p3.y * n + q3.y * m;
-    y32 += p3.z * n + q3.z * m;
-    y33 += p3.w * n + q3.w * m;
+  // two loops, of which one is empty: with a branch around the loads both sides would run, masked.
+  // Tokens past the last one repeat it, weighted 0.
+  let last = params.tokens - 1u;
+  for (var k = 0u; k < select(0u, params.tokens, is_a); k += 4u) {
+    let k1 = min(k + 1u, last);
+    let k2 = min(k + 2u, last);
+    let k3 = min(k + 3u, last);
+    let p = transpose(mat4x4f(
+      uv[left_at + k * left_next],
+      select(0.0, 1.0, k1 > k) * uv[left_at + k1 * left_next],
+      select(0.0, 1.0, k2 > k1) * uv[left_at + k2 * left_next],
+      select(0.0, 1.0, k3 > k2) * uv[left_at + k3 * left_next],
+    ));
+    let m = transpose(mat4x4f(
+      x[right_at + k * right_next],
+      x[right_at + k1 * right_next],
+      x[right_at + k2 * right_next],
+      x[right_at + k3 * right_next],
+    ));
+    y00 += p[0] * m;
+    y01 += p[1] * m;
+    y02 += p[2] * m;
+    y03 += p[3] * m;
+    y10 += quadSwapX(p[0]) * m;
+    y11 += quadSwapX(p[1]) * m;
+    y12 += quadSwapX(p[2]) * m;
+    y13 += quadSwapX(p[3]) * m;
+    y20 += quadSwapY(p[0]) * m;
+    y21 += quadSwapY(p[1]) * m;
+    y22 += quadSwapY(p[2]) * m;
+    y23 += quadSwapY(p[3]) * m;
+    y30 += quadSwapDiagonal(p[0]) * m;
+    y31 += quadSwapDiagonal(p[1]) * m;
+    y32 += quadSwapDiagonal(p[2]) * m;
+    y33 += quadSwapDiagonal(p[3]) * m;
+  }
+  for (var k = 0u; k < select(params.tokens, 0u, is_a); k += 4u) {
+    let k1 = min(k + 1u, last);
+    let k2 = min(k + 2u, last);
+    let k3 = min(k + 3u, last);
+    let p = transpose(mat4x4f(
+      uv[left_at + k * left_next],
+      select(0.0, 1.0, k1 > k) * uv[left_at + k1 * left_next],
+      select(0.0, 1.0, k2 > k1) * uv[left_at + k2 * left_next],
+      select(0.0, 1.0, k3 > k2) * uv[left_at + k3 * left_next],
+    ));
+    let m = transpose(mat4x4f(
+      dy[right_at + k * right_next],
+      dy[right_at + k1 * right_next],
+      dy[right_at + k2 * right_next],
+      dy[right_at + k3 * right_next],
+    ));
+    y00 += p[0] * m;
+    y01 += p[1] * m;
+    y02 += p[2] * m;
+    y03 += p[3] * m;
+    y10 += quadSwapX(p[0]) * m;
+    y11 += quadSwapX(p[1]) * m;
+    y12 += quadSwapX(p[2]) * m;
+    y13 += quadSwapX(p[3]) * m;
+    y20 += quadSwapY(p[0]) * m;
+    y21 += quadSwapY(p[1]) * m;
+    y22 += quadSwapY(p[2]) * m;
+    y23 += quadSwapY(p[3]) * m;
+    y30 += quadSwapDiagonal(p[0]) * m;
+    y31 += quadSwapDiagonal(p[1]) * m;
+    y32 += quadSwapDiagonal(p[2]) * m;
+    y33 += quadSwapDiagonal(p[3]) * m;
   }
 
   if (col >= cols) { return; }

@@ -47,15 +47,15 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   var y7 = vec4f();
   for (var j = 0u; j < ranks; j++) {
     let at = (group * params.rank + 4u * j) * quads + col;
-    let m = mat4x4f(a[at], a[at + quads], a[at + 2u * quads], a[at + 3u * quads]);
-    y0 += m * b[b0 + j];
-    y1 += m * b[b1 + j];
-    y2 += m * b[b2 + j];
-    y3 += m * b[b3 + j];
-    y4 += m * b[b4 + j];
-    y5 += m * b[b5 + j];
-    y6 += m * b[b6 + j];
-    y7 += m * b[b7 + j];
+    let m = transpose(mat4x4f(a[at], a[at + quads], a[at + 2u * quads], a[at + 3u * quads]));
+    y0 += b[b0 + j] * m;
+    y1 += b[b1 + j] * m;
+    y2 += b[b2 + j] * m;
+    y3 += b[b3 + j] * m;
+    y4 += b[b4 + j] * m;
+    y5 += b[b5 + j] * m;
+    y6 += b[b6 + j] * m;
+    y7 += b[b7 + j] * m;
   }
   let delta = array(y0, y1, y2, y3, y4, y5, y6, y7);
   for (var r = 0u; r < min(8u, end - row); r++) {

@@ -75,27 +75,27 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   }
   for (var n = start; n < select(end, 0u, is_u); n++) {
     let at = 4u * n * ranks + c;
-    let m = mat4x4f(b[at], b[at + ranks], b[at + 2u * ranks], b[at + 3u * ranks]);
+    let m = transpose(mat4x4f(b[at], b[at + ranks], b[at + 2u * ranks], b[at + 3u * ranks]));
     let q0 = dy[t0 * lines + n];
-    y00 += m * q0;
-    y01 += m * quadSwapX(q0);
-    y02 += m * quadSwapY(q0);
-    y03 += m * quadSwapDiagonal(q0);
+    y00 += q0 * m;
+    y01 += quadSwapX(q0) * m;
+    y02 += quadSwapY(q0) * m;
+    y03 += quadSwapDiagonal(q0) * m;
     let q1 = dy[t1 * lines + n];
-    y10 += m * q1;
-    y11 += m * quadSwapX(q1);
-    y12 += m * quadSwapY(q1);
-    y13 += m * quadSwapDiagonal(q1);
+    y10 += q1 * m;
+    y11 += quadSwapX(q1) * m;
+    y12 += quadSwapY(q1) * m;
+    y13 += quadSwapDiagonal(q1) * m;
     let q2 = dy[t2 * lines + n];
-    y20 += m * q2;
-    y21 += m * quadSwapX(q2);
-    y22 += m * quadSwapY(q2);
-    y23 += m * quadSwapDiagonal(q2);
+    y20 += q2 * m;
+    y21 += quadSwapX(q2) * m;
+    y22 += quadSwapY(q2) * m;
+    y23 += quadSwapDiagonal(q2) * m;
     let q3 = dy[t3 * lines + n];
-    y30 += m * q3;
-    y31 += m * quadSwapX(q3);
-    y32 += m * quadSwapY(q3);
-    y33 += m * quadSwapDiagonal(q3);
+    y30 += q3 * m;
+    y31 += quadSwapX(q3) * m;
+    y32 += quadSwapY(q3) * m;
+    y33 += quadSwapDiagonal(q3) * m;
   }
 
   if (col >= cols) { return; }

@@ -33,57 +33,40 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   var y31 = vec4f();
   var y32 = vec4f();
   var y33 = vec4f();
-  let pairs = params.depth / 2u;
-  for (var k = 0u; k < pairs; k++) {
-    let p = a[a0 + 2u * k * lines];
-    let q = a[a0 + (2u * k + 1u) * lines];
-    let n = b[b0 + 2u * k * quads];
-    let m = b[b0 + (2u * k + 1u) * quads];
-    y00 += p.x * n + q.x * m;
-    y01 += p.y * n + q.y * m;
-    y02 += p.z * n + q.z * m;
-    y03 += p.w * n + q.w * m;
-    let p1 = quadSwapX(p);
-    let q1 = quadSwapX(q);
-    y10 += p1.x * n + q1.x * m;
-    y11 += p1.y * n + q1.y * m;
-    y12 += p1.z * n + q1.z * m;
-    y13 += p1.w * n + q1.w * m;
-    let p2 = quadSwapY(p);
-    let q2 = quadSwapY(q);
-    y20 += p2.x * n + q2.x * m;
-    y21 += p2.y * n + q2.y * m;
-    y22 += p2.z * n + q2.z * m;
-    y23 += p2.w * n + q2.w * m;
-    let p3 = quadSwapDiagonal(p);
-    let q3 = quadSwapDiagonal(q);
-    y30 += p3.x * n + q3.x * m;
-    y31 += p3.y * n + q3.y * m;
-    y32 += p3.z * n + q3.z * m;
-    y33 += p3.w * n + q3.w * m;
-  }
-  if (params.depth % 2u != 0u) {
-    let p = a[a0 + 2u * pairs * lines];
-    let n = b[b0 + 2u * pairs * quads];
-    y00 += p.x * n;
-    y01 += p.y * n;
-    y02 += p.z * n;
-    y03 += p.w * n;
-    let p1 = quadSwapX(p);
-    y10 += p1.x * n;
-    y11 += p1.y * n;
-    y12 += p1.z * n;
-    y13 += p1.w * n;
-    let p2 = quadSwapY(p);
-    y20 += p2.x * n;
-    y21 += p2.y * n;
-    y22 += p2.z * n;
-    y23 += p2.w * n;
-    let p3 = quadSwapDiagonal(p);
-    y30 += p3.x * n;
-    y31 += p3.y * n;
-    y32 += p3.z * n;
-    y33 += p3.w * n;
+  let last = params.depth - 1u;
+  for (var k = 0u; k < params.depth; k += 4u) {
+    // column e of p and of m: four depths of row or column e; depths past the last one repeat it, weighted 0
+    let k1 = min(k + 1u, last);
+    let k2 = min(k + 2u, last);
+    let k3 = min(k + 3u, last);
+    let p = transpose(mat4x4f(
+      a[a0 + k * lines],
+      select(0.0, 1.0, k1 > k) * a[a0 + k1 * lines],
+      select(0.0, 1.0, k2 > k1) * a[a0 + k2 * lines],
+      select(0.0, 1.0, k3 > k2) * a[a0 + k3 * lines],
+    ));
+    let m = transpose(mat4x4f(
+      b[b0 + k * quads],
+      b[b0 + k1 * quads],
+      b[b0 + k2 * quads],
+      b[b0 + k3 * quads],
+    ));
+    y00 += p[0] * m;
+    y01 += p[1] * m;
+    y02 += p[2] * m;
+    y03 += p[3] * m;
+    y10 += quadSwapX(p[0]) * m;
+    y11 += quadSwapX(p[1]) * m;
+    y12 += quadSwapX(p[2]) * m;
+    y13 += quadSwapX(p[3]) * m;
+    y20 += quadSwapY(p[0]) * m;
+    y21 += quadSwapY(p[1]) * m;
+    y22 += quadSwapY(p[2]) * m;
+    y23 += quadSwapY(p[3]) * m;
+    y30 += quadSwapDiagonal(p[0]) * m;
+    y31 += quadSwapDiagonal(p[1]) * m;
+    y32 += quadSwapDiagonal(p[2]) * m;
+    y33 += quadSwapDiagonal(p[3]) * m;
   }
 
   if (col >= quads) { return; }

@@ -5,11 +5,6 @@
 // loaded twice within the quad. Lane l holds rows 4i + l of a and columns 4l … 4l + 3 of b; the rows
 // travel between the lanes by quad swaps, so in swap s lane l meets row 4i + (l ^ s).
 
-fn product(q: vec4f, m: mat4x4f) -> vec4f {
-  if (B_ROWS_ARE_COLUMNS) { return q * m; }
-  return m * q;
-}
-
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) sid: u32) {
   let lane = sid & 3u;
@@ -50,27 +45,29 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   var y33 = vec4f();
   for (var k = 0u; k < width; k++) {
     let kb = k * params.b_next;
-    let m = mat4x4f(b[b0 + kb], b[b1 + kb], b[b2 + kb], b[b3 + kb]);
+    // column j: four depths of column 4·col + j; `q * m` is four dot products, the form that runs fastest
+    var m = mat4x4f(b[b0 + kb], b[b1 + kb], b[b2 + kb], b[b3 + kb]);
+    if (!B_ROWS_ARE_COLUMNS) { m = transpose(m); }
     let q0 = a[a0 + k];
-    y00 += product(q0, m);
-    y01 += product(quadSwapX(q0), m);
-    y02 += product(quadSwapY(q0), m);
-    y03 += product(quadSwapDiagonal(q0), m);
+    y00 += q0 * m;
+    y01 += quadSwapX(q0) * m;
+    y02 += quadSwapY(q0) * m;
+    y03 += quadSwapDiagonal(q0) * m;
     let q1 = a[a1 + k];
-    y10 += product(q1, m);
-    y11 += product(quadSwapX(q1), m);
-    y12 += product(quadSwapY(q1), m);
-    y13 += product(quadSwapDiagonal(q1), m);
+    y10 += q1 * m;
+    y11 += quadSwapX(q1) * m;
+    y12 += quadSwapY(q1) * m;
+    y13 += quadSwapDiagonal(q1) * m;
     let q2 = a[a2 + k];
-    y20 += product(q2, m);
-    y21 += product(quadSwapX(q2), m);
-    y22 += product(quadSwapY(q2), m);
-    y23 += product(quadSwapDiagonal(q2), m);
+    y20 += q2 * m;
+    y21 += quadSwapX(q2) * m;
+    y22 += quadSwapY(q2) * m;
+    y23 += quadSwapDiagonal(q2) * m;
     let q3 = a[a3 + k];
-    y30 += product(q3, m);
-    y31 += product(quadSwapX(q3), m);
-    y32 += product(quadSwapY(q3), m);
-    y33 += product(quadSwapDiagonal(q3), m);
+    y30 += q3 * m;
+    y31 += quadSwapX(q3) * m;
+    y32 += quadSwapY(q3) * m;
+    y33 += quadSwapDiagonal(q3) * m;
   }
 
   if (col >= quads) { return; }

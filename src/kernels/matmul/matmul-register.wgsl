@@ -2,11 +2,6 @@
 // a: (rows, depth); b: (cols, depth) if B_ROWS_ARE_COLUMNS, else (depth, cols); y, add: (rows, cols); bias: (cols).
 // For software adapters without quad operations.
 
-fn product(q: vec4f, m: mat4x4f) -> vec4f {
-  if (B_ROWS_ARE_COLUMNS) { return q * m; }
-  return m * q;
-}
-
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let quads = params.cols / 4u; // vec4s in a row of y
@@ -36,15 +31,16 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   var y7 = vec4f();
   for (var k = 0u; k < width; k++) {
     let at = b0 + k * params.b_next;
-    let m = mat4x4f(b[at], b[at + params.b_step], b[at + 2u * params.b_step], b[at + 3u * params.b_step]);
-    y0 += product(a[a0 + k], m);
-    y1 += product(a[a1 + k], m);
-    y2 += product(a[a2 + k], m);
-    y3 += product(a[a3 + k], m);
-    y4 += product(a[a4 + k], m);
-    y5 += product(a[a5 + k], m);
-    y6 += product(a[a6 + k], m);
-    y7 += product(a[a7 + k], m);
+    var m = mat4x4f(b[at], b[at + params.b_step], b[at + 2u * params.b_step], b[at + 3u * params.b_step]);
+    if (!B_ROWS_ARE_COLUMNS) { m = transpose(m); }
+    y0 += a[a0 + k] * m;
+    y1 += a[a1 + k] * m;
+    y2 += a[a2 + k] * m;
+    y3 += a[a3 + k] * m;
+    y4 += a[a4 + k] * m;
+    y5 += a[a5 + k] * m;
+    y6 += a[a6 + k] * m;
+    y7 += a[a7 + k] * m;
   }
   var offset = vec4f();
   if (params.has_bias != 0u) { offset = bias[col]; }
