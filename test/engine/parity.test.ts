@@ -92,6 +92,37 @@ for (const name of FIXTURE_NAMES) {
   });
 }
 
+// the kernels chosen for other adapters than this page's, as one model
+for (const role of [
+  { kind: 'gpu', subgroups: true },
+  { kind: 'gpu', subgroups: false },
+  { kind: 'software', subgroups: false },
+] as const) {
+  describe(`on a ${role.kind} adapter with${role.subgroups ? '' : 'out'} subgroups`, () => {
+    let other: Engine;
+    beforeAll(async () => {
+      other = await openEngine(role);
+    });
+    afterAll(() => other?.dispose());
+
+    for (const name of ['tied', 'grouped-odd', 'llama3-rope'] as const) {
+      it(`${name}: log-probabilities, every LoRA gradient, and greedy tokens`, async () => {
+        const fixture = await loadFixture(name);
+        const modelId = await createModel(other, fixture);
+        const { logprobs } = await crossEntropy(other, modelId, fixture.batch);
+        logprobs.forEach((row, i) =>
+          expectClose(row, fixture.logprobs[i]!, { atol: 1e-4, rtol: 0 }, `datum ${i}`),
+        );
+        expectMatricesClose(await other.debugGetGradients(modelId), fixture.gradients, 1e-3);
+        const samplerId = await createSampler(other, { modelId });
+        const { prompt, tokens } = fixture.greedy.adapted;
+        const request = { samplerId, prompt, numSamples: 1, params: GREEDY, promptLogprobs: false };
+        expect((await other.sample(request)).sequences[0]!.tokens).toEqual(tokens);
+      });
+    }
+  });
+}
+
 describe('a fresh model', () => {
   it('equals its base exactly, and its seed fixes A within ±1/√in', async () => {
     const fixture = await loadFixture('grouped-odd');

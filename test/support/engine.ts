@@ -9,10 +9,35 @@ export type FixtureName = (typeof FIXTURE_NAMES)[number];
 
 const folder = (name: FixtureName): string => `/test/fixtures/models/${name}/`;
 
+/** What the page's adapter is to be taken for; the kernels then chosen run on the real one. */
+export interface AdapterRole {
+  readonly kind: 'gpu' | 'software';
+  readonly subgroups: boolean;
+}
+
+/** The page's GPU, describing itself as another kind and without what that lacks. */
+function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
+  const requestAdapter: GPU['requestAdapter'] = async (options) => {
+    const adapter = await navigator.gpu.requestAdapter(options);
+    if (!adapter) return null;
+    const named = kind === 'gpu' ? 'test' : 'swiftshader';
+    return {
+      info: { vendor: '', architecture: named, device: '', description: '', isFallbackAdapter: false },
+      features: new Set([...adapter.features].filter((f) => subgroups || f !== 'subgroups')),
+      limits: adapter.limits,
+      requestDevice: (descriptor) => adapter.requestDevice(descriptor),
+    } as unknown as GPUAdapter;
+  };
+  return { requestAdapter } as GPU;
+}
+
 /** An engine that knows the fixtures by their folder names, and the built-in models. */
-export function openEngine(): Promise<Engine> {
+export function openEngine(role?: AdapterRole): Promise<Engine> {
   const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, folder(name)]));
-  return Engine.create({ resolveModel: (name, options) => loadModel(name, { ...options, modelSources }) });
+  return Engine.create({
+    ...(role && { gpu: gpuInRole(role) }),
+    resolveModel: (name, options) => loadModel(name, { ...options, modelSources }),
+  });
 }
 
 /** LoRA matrices by canonical name: A (r, in), B (out, r). */
