@@ -1,17 +1,65 @@
 // Gradients of the keys and values on software adapters. A quad takes four neighbouring keys of one kv head
-// and walks over the query heads of its group and the later queries, four at a time, one loaded by each lane:
+// and walks over the query heads of its group and the later queries, four at a time:
 //   dv = Σ p·d_out;  dk = scale · Σ p·(d_out·v − delta)·q
-// Writes (=) the k and v columns of d_qkv. Layouts and chunks as in attention-quad.wgsl.
+// Writes (=) the k and v columns of d_qkv. Layouts as in attention-quad.wgsl.
 
-fn load_d_out(at: u32, part: u32) -> Parts {
-  return Parts(
-    d_out[at + within(part)], d_out[at + within(part + 1u)], d_out[at + within(part + 2u)], d_out[at + within(part + 3u)],
-    d_out[at + within(part + 4u)], d_out[at + within(part + 5u)], d_out[at + within(part + 6u)], d_out[at + within(part + 7u)],
-  );
+struct Key { k: Slice, v: Slice, row: u32, end: u32 }
+struct Sums { dk: Slice, dv: Slice }
+// Four queries of one head; `row`, `lse` and `delta` are those of this lane's one.
+struct Queries { q: array<Slice, 4>, d_out: array<Slice, 4>, row: u32, lse: f32, delta: f32 }
+
+fn load_d_out(at: u32, lane: u32) -> Slice {
+  var s = Slice();
+  s.a = d_out[at + part(lane, 0u)];
+  if (SLICES > 1u) { s.b = d_out[at + part(lane, 1u)]; }
+  if (SLICES > 2u) { s.c = d_out[at + part(lane, 2u)]; }
+  if (SLICES > 3u) { s.d = d_out[at + part(lane, 3u)]; }
+  return s;
 }
 
-fn quad_values(x: f32) -> vec4f {
-  return vec4f(quadBroadcast(x, 0u), quadBroadcast(x, 1u), quadBroadcast(x, 2u), quadBroadcast(x, 3u));
+fn store(at: u32, x: Slice, lane: u32) {
+  if (lane < PARTS) { d_qkv[at + lane] = x.a; }
+  if (4u + lane < PARTS) { d_qkv[at + 4u + lane] = x.b; }
+  if (8u + lane < PARTS) { d_qkv[at + 8u + lane] = x.c; }
+  if (12u + lane < PARTS) { d_qkv[at + 12u + lane] = x.d; }
+}
+
+fn key(row: u32, kv: u32, lane: u32) -> Key {
+  let at = (row * (params.heads + 2u * params.kv_heads) + params.heads + kv) * PARTS;
+  let k = owned(load_qkv(at, lane), lane, params.scale);
+  let v = owned(load_qkv(at + params.kv_heads * PARTS, lane), lane, 1.0);
+  return Key(k, v, row, segments[2u * row + 1u]);
+}
+
+fn queries(t: u32, last: u32, head: u32, lane: u32) -> Queries {
+  let stride = (params.heads + 2u * params.kv_heads) * PARTS;
+  let column = head * PARTS;
+  let t1 = min(t + 1u, last);
+  let t2 = min(t + 2u, last);
+  let t3 = min(t + 3u, last);
+  let width = params.heads * PARTS;
+  let q = load_four(t * stride + column, t1 * stride + column, t2 * stride + column, t3 * stride + column, lane);
+  let d_o = array(
+    load_d_out(t * width + column, lane), load_d_out(t1 * width + column, lane),
+    load_d_out(t2 * width + column, lane), load_d_out(t3 * width + column, lane),
+  );
+  let mine = min(t + lane, last) * params.heads + head;
+  return Queries(q, d_o, t + lane, lse[mine], delta[mine]);
+}
+
+fn advance(x: Sums, its: Key, by: Queries, lane: u32) -> Sums {
+  let score = quad_dot(its.k, by.q, lane);
+  let d_p = quad_dot(its.v, by.d_out, lane);
+  let p = select(0.0, exp(min(score - by.lse, 0.0)), by.row >= its.row && by.row < its.end);
+  let d_score = p * (d_p - by.delta) * params.scale;
+  return Sums(mix(x.dk, 1.0, by.q, quad_values(d_score)), mix(x.dv, 1.0, by.d_out, quad_values(p)));
+}
+
+fn finish(x: Sums, row: u32, last: u32, kv: u32, lane: u32) {
+  if (row > last) { return; }
+  let at = (row * (params.heads + 2u * params.kv_heads) + params.heads + kv) * PARTS;
+  store(at, x.dk, lane);
+  store(at + params.kv_heads * PARTS, x.dv, lane);
 }
 
 @compute @workgroup_size(4)
@@ -23,66 +71,26 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let kv = i / tiles;
   let first = (i % tiles) * 4u;
   let last = min(first + 3u, params.rows - 1u);
-  let row = min(first + lane, last);
   let group = params.heads / params.kv_heads;
-  let stride = (params.heads + 2u * params.kv_heads) * PARTS;
-  let k_at = row * stride + (params.heads + kv) * PARTS;
-  let v_at = k_at + params.kv_heads * PARTS;
-  let chunk = wid.z * CHUNK;
 
-  let k = scaled(load_qkv(k_at, 0u), 0u, params.scale);
-  let v = scaled(load_qkv(v_at, 0u), 0u, 1.0);
-  let end = segments[2u * row + 1u];
+  let k0 = key(first, kv, lane);
+  let k1 = key(min(first + 1u, last), kv, lane);
+  let k2 = key(min(first + 2u, last), kv, lane);
+  let k3 = key(min(first + 3u, last), kv, lane);
   let stop = segments[2u * last + 1u];
-  var dk = Parts();
-  var dv = Parts();
+  var x0 = Sums(); var x1 = Sums(); var x2 = Sums(); var x3 = Sums();
   for (var head = kv * group; head < (kv + 1u) * group; head++) {
     for (var t = first; t < stop; t += 4u) {
-      let mine = min(t + lane, params.rows - 1u);
-      let q_at = mine * stride + head * PARTS;
-      let o_at = (mine * params.heads + head) * PARTS;
-      let q = load_qkv(q_at, 0u);
-      let d_o = load_d_out(o_at, 0u);
-      var score = quad_dots(k, q);
-      var d_p = quad_dots(v, d_o);
-      for (var part = CHUNK; part < PARTS; part += CHUNK) {
-        score += quad_dots(scaled(load_qkv(k_at, part), part, params.scale), load_qkv(q_at, part));
-        d_p += quad_dots(scaled(load_qkv(v_at, part), part, 1.0), load_d_out(o_at, part));
-      }
-      let norm = quad_values(lse[mine * params.heads + head]);
-      let own = quad_values(delta[mine * params.heads + head]);
-      let query = vec4u(t, t + 1u, t + 2u, t + 3u);
-      let seen = (query >= vec4u(row)) & (query < vec4u(end));
-      let p = select(vec4f(), exp(min(score - norm, vec4f())), seen);
-      let d_score = p * (d_p - own);
-      if (PARTS <= CHUNK) {
-        dv = quad_sum(dv, 1.0, d_o, p);
-        dk = quad_sum(dk, 1.0, q, d_score);
-      } else {
-        dv = quad_sum(dv, 1.0, load_d_out(o_at, chunk), p);
-        dk = quad_sum(dk, 1.0, load_qkv(q_at, chunk), d_score);
-      }
+      let by = queries(t, stop - 1u, head, lane);
+      x0 = advance(x0, k0, by, lane);
+      x1 = advance(x1, k1, by, lane);
+      x2 = advance(x2, k2, by, lane);
+      x3 = advance(x3, k3, by, lane);
     }
   }
 
-  if (first + lane > last) { return; }
-  let ks = scaled(dk, chunk, params.scale);
-  let dk_at = k_at + chunk;
-  d_qkv[dk_at] = ks.a;
-  if (chunk + 1u < PARTS) { d_qkv[dk_at + 1u] = ks.b; }
-  if (chunk + 2u < PARTS) { d_qkv[dk_at + 2u] = ks.c; }
-  if (chunk + 3u < PARTS) { d_qkv[dk_at + 3u] = ks.d; }
-  if (chunk + 4u < PARTS) { d_qkv[dk_at + 4u] = ks.e; }
-  if (chunk + 5u < PARTS) { d_qkv[dk_at + 5u] = ks.f; }
-  if (chunk + 6u < PARTS) { d_qkv[dk_at + 6u] = ks.g; }
-  if (chunk + 7u < PARTS) { d_qkv[dk_at + 7u] = ks.h; }
-  let dv_at = v_at + chunk;
-  d_qkv[dv_at] = dv.a;
-  if (chunk + 1u < PARTS) { d_qkv[dv_at + 1u] = dv.b; }
-  if (chunk + 2u < PARTS) { d_qkv[dv_at + 2u] = dv.c; }
-  if (chunk + 3u < PARTS) { d_qkv[dv_at + 3u] = dv.d; }
-  if (chunk + 4u < PARTS) { d_qkv[dv_at + 4u] = dv.e; }
-  if (chunk + 5u < PARTS) { d_qkv[dv_at + 5u] = dv.f; }
-  if (chunk + 6u < PARTS) { d_qkv[dv_at + 6u] = dv.g; }
-  if (chunk + 7u < PARTS) { d_qkv[dv_at + 7u] = dv.h; }
+  finish(x0, first, last, kv, lane);
+  finish(x1, first + 1u, last, kv, lane);
+  finish(x2, first + 2u, last, kv, lane);
+  finish(x3, first + 3u, last, kv, lane);
 }

@@ -2,11 +2,49 @@
 //   p = exp(score − lse);  delta = d_out · out;  dq = scale · Σ_j p·(d_out·v_j − delta)·k_j
 // Writes (=) the q columns of d_qkv and delta (rows, heads).
 
-fn load_d_out(at: u32, part: u32) -> Parts {
-  return Parts(
-    d_out[at + within(part)], d_out[at + within(part + 1u)], d_out[at + within(part + 2u)], d_out[at + within(part + 3u)],
-    d_out[at + within(part + 4u)], d_out[at + within(part + 5u)], d_out[at + within(part + 6u)], d_out[at + within(part + 7u)],
-  );
+struct Query { q: Slice, d_out: Slice, start: u32, row: u32, lse: f32, delta: f32 }
+
+fn load_d_out(at: u32, lane: u32) -> Slice {
+  var s = Slice();
+  s.a = d_out[at + part(lane, 0u)];
+  if (SLICES > 1u) { s.b = d_out[at + part(lane, 1u)]; }
+  if (SLICES > 2u) { s.c = d_out[at + part(lane, 2u)]; }
+  if (SLICES > 3u) { s.d = d_out[at + part(lane, 3u)]; }
+  return s;
+}
+
+fn store(at: u32, x: Slice, lane: u32) {
+  if (lane < PARTS) { d_qkv[at + lane] = x.a; }
+  if (4u + lane < PARTS) { d_qkv[at + 4u + lane] = x.b; }
+  if (8u + lane < PARTS) { d_qkv[at + 8u + lane] = x.c; }
+  if (12u + lane < PARTS) { d_qkv[at + 12u + lane] = x.d; }
+}
+
+fn query(row: u32, head: u32, lane: u32) -> Query {
+  let q_at = (row * (params.heads + 2u * params.kv_heads) + head) * PARTS;
+  let o_at = (row * params.heads + head) * PARTS;
+  let d_o = owned(load_d_out(o_at, lane), lane, 1.0);
+  var o = Slice();
+  o.a = out[o_at + part(lane, 0u)];
+  if (SLICES > 1u) { o.b = out[o_at + part(lane, 1u)]; }
+  if (SLICES > 2u) { o.c = out[o_at + part(lane, 2u)]; }
+  if (SLICES > 3u) { o.d = out[o_at + part(lane, 3u)]; }
+  let own = quad_sum(slice_dot(d_o, o));
+  let q = owned(load_qkv(q_at, lane), lane, params.scale);
+  return Query(q, d_o, segments[2u * row], row, lse[row * params.heads + head], own);
+}
+
+fn advance(dq: Slice, its: Query, k: array<Slice, 4>, v: array<Slice, 4>, key: u32, lane: u32) -> Slice {
+  let score = quad_dot(its.q, k, lane);
+  let d_p = quad_dot(its.d_out, v, lane);
+  let p = select(0.0, exp(min(score - its.lse, 0.0)), key >= its.start && key <= its.row);
+  return mix(dq, 1.0, k, quad_values(p * (d_p - its.delta) * params.scale));
+}
+
+fn finish(dq: Slice, its: Query, row: u32, last: u32, head: u32, lane: u32) {
+  if (row > last) { return; }
+  store((row * (params.heads + 2u * params.kv_heads) + head) * PARTS, dq, lane);
+  if (lane == 0u) { delta[row * params.heads + head] = its.delta; }
 }
 
 @compute @workgroup_size(4)
@@ -18,51 +56,31 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let head = i / tiles;
   let first = (i % tiles) * 4u;
   let last = min(first + 3u, params.rows - 1u);
-  let row = min(first + lane, last);
   let stride = (params.heads + 2u * params.kv_heads) * PARTS;
   let k_column = (params.heads + head / (params.heads / params.kv_heads)) * PARTS;
   let v_column = k_column + params.kv_heads * PARTS;
-  let chunk = wid.z * CHUNK;
 
-  let start = segments[2u * row];
-  let norm = lse[row * params.heads + head];
-  let q_at = row * stride + head * PARTS;
-  let o_at = (row * params.heads + head) * PARTS;
-  let q = scaled(load_qkv(q_at, 0u), 0u, params.scale);
-  let d_o = scaled(load_d_out(o_at, 0u), 0u, 1.0);
-  var own = 0.0;
-  for (var c = 0u; c < PARTS; c++) { own += dot(d_out[o_at + c], out[o_at + c]); }
-  var acc = Parts();
+  let q0 = query(first, head, lane);
+  let q1 = query(min(first + 1u, last), head, lane);
+  let q2 = query(min(first + 2u, last), head, lane);
+  let q3 = query(min(first + 3u, last), head, lane);
+  var x0 = Slice(); var x1 = Slice(); var x2 = Slice(); var x3 = Slice();
   for (var j = segments[2u * first]; j <= last; j += 4u) {
-    let at = min(j + lane, last) * stride;
-    let k = load_qkv(at + k_column, 0u);
-    var score = quad_dots(q, k);
-    var d_p = quad_dots(d_o, load_qkv(at + v_column, 0u));
-    for (var part = CHUNK; part < PARTS; part += CHUNK) {
-      score += quad_dots(scaled(load_qkv(q_at, part), part, params.scale), load_qkv(at + k_column, part));
-      d_p += quad_dots(scaled(load_d_out(o_at, part), part, 1.0), load_qkv(at + v_column, part));
-    }
-    let key = vec4u(j, j + 1u, j + 2u, j + 3u);
-    let seen = (key >= vec4u(start)) & (key <= vec4u(row));
-    let p = select(vec4f(), exp(min(score - norm, vec4f())), seen);
-    let d_score = p * (d_p - own);
-    if (PARTS <= CHUNK) {
-      acc = quad_sum(acc, 1.0, k, d_score);
-    } else {
-      acc = quad_sum(acc, 1.0, load_qkv(at + k_column, chunk), d_score);
-    }
+    let at0 = j * stride;
+    let at1 = min(j + 1u, last) * stride;
+    let at2 = min(j + 2u, last) * stride;
+    let at3 = min(j + 3u, last) * stride;
+    let k = load_four(at0 + k_column, at1 + k_column, at2 + k_column, at3 + k_column, lane);
+    let v = load_four(at0 + v_column, at1 + v_column, at2 + v_column, at3 + v_column, lane);
+    let key = j + lane;
+    x0 = advance(x0, q0, k, v, key, lane);
+    x1 = advance(x1, q1, k, v, key, lane);
+    x2 = advance(x2, q2, k, v, key, lane);
+    x3 = advance(x3, q3, k, v, key, lane);
   }
 
-  if (first + lane > last) { return; }
-  let d = scaled(acc, chunk, params.scale);
-  let d_at = q_at + chunk;
-  d_qkv[d_at] = d.a;
-  if (chunk + 1u < PARTS) { d_qkv[d_at + 1u] = d.b; }
-  if (chunk + 2u < PARTS) { d_qkv[d_at + 2u] = d.c; }
-  if (chunk + 3u < PARTS) { d_qkv[d_at + 3u] = d.d; }
-  if (chunk + 4u < PARTS) { d_qkv[d_at + 4u] = d.e; }
-  if (chunk + 5u < PARTS) { d_qkv[d_at + 5u] = d.f; }
-  if (chunk + 6u < PARTS) { d_qkv[d_at + 6u] = d.g; }
-  if (chunk + 7u < PARTS) { d_qkv[d_at + 7u] = d.h; }
-  if (chunk == 0u) { delta[row * params.heads + head] = own; }
+  finish(x0, q0, first, last, head, lane);
+  finish(x1, q1, first + 1u, last, head, lane);
+  finish(x2, q2, first + 2u, last, head, lane);
+  finish(x3, q3, first + 3u, last, head, lane);
 }

@@ -1,8 +1,38 @@
 // Causal attention on software adapters: a quad of lanes takes four neighbouring queries of one head and
-// walks over their keys four at a time, one loaded by each lane; the softmax is kept running.
+// walks over their keys four at a time, keeping the softmax running.
 // qkv: (rows, stride) vec4<f32>, heads [q … | k … | v …] of PARTS elements; segments: (rows, 2) u32 [start, end);
-// out: (rows, heads·PARTS) vec4<f32>; lse: (rows, heads) f32. Workgroup (x + y·groups.x, z): z is the chunk of
-// the head (CHUNK parts) that this quad writes; the scores are made again for each chunk.
+// out: (rows, heads·PARTS) vec4<f32>; lse: (rows, heads) f32, natural log of Σ exp(score).
+
+struct Query { q: Slice, start: u32, row: u32 }
+
+// Running softmax of one query; `sum` is this lane's share (its quarter of the keys).
+struct Soft { acc: Slice, top: f32, sum: f32 }
+
+fn query(row: u32, head: u32, lane: u32) -> Query {
+  let at = (row * (params.heads + 2u * params.kv_heads) + head) * PARTS;
+  return Query(owned(load_qkv(at, lane), lane, params.scale), segments[2u * row], row);
+}
+
+fn advance(x: Soft, its: Query, k: array<Slice, 4>, v: array<Slice, 4>, key: u32, lane: u32) -> Soft {
+  let seen = key >= its.start && key <= its.row;
+  let score = select(-1e30, quad_dot(its.q, k, lane), seen);
+  let pair = max(score, quadSwapX(score));
+  let top = max(x.top, max(pair, quadSwapY(pair)));
+  let keep = exp(x.top - top);
+  let p = select(0.0, exp(score - top), seen);
+  return Soft(mix(x.acc, keep, v, quad_values(p)), top, x.sum * keep + p);
+}
+
+fn finish(x: Soft, row: u32, head: u32, lane: u32, live: bool) {
+  let sum = quad_sum(x.sum);
+  if (!live) { return; }
+  let at = (row * params.heads + head) * PARTS + lane;
+  if (lane < PARTS) { out[at] = x.acc.a / sum; }
+  if (4u + lane < PARTS) { out[at + 4u] = x.acc.b / sum; }
+  if (8u + lane < PARTS) { out[at + 8u] = x.acc.c / sum; }
+  if (12u + lane < PARTS) { out[at + 12u] = x.acc.d / sum; }
+  if (lane == 0u) { lse[row * params.heads + head] = x.top + log(sum); }
+}
 
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) id: u32) {
@@ -13,45 +43,32 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let head = i / tiles;
   let first = (i % tiles) * 4u;
   let last = min(first + 3u, params.rows - 1u);
-  let row = min(first + lane, last);
   let stride = (params.heads + 2u * params.kv_heads) * PARTS;
   let k_column = (params.heads + head / (params.heads / params.kv_heads)) * PARTS;
   let v_column = k_column + params.kv_heads * PARTS;
-  let chunk = wid.z * CHUNK;
 
-  let start = segments[2u * row];
-  let q_at = row * stride + head * PARTS;
-  let q = scaled(load_qkv(q_at, 0u), 0u, params.scale);
-  var acc = Parts();
-  var top = -1e30;
-  var sum = 0.0;
+  let q0 = query(first, head, lane);
+  let q1 = query(min(first + 1u, last), head, lane);
+  let q2 = query(min(first + 2u, last), head, lane);
+  let q3 = query(min(first + 3u, last), head, lane);
+  let empty = Soft(Slice(), -1e30, 0.0);
+  var x0 = empty; var x1 = empty; var x2 = empty; var x3 = empty;
   for (var j = segments[2u * first]; j <= last; j += 4u) {
-    let at = min(j + lane, last) * stride;
-    var score = quad_dots(q, load_qkv(at + k_column, 0u));
-    for (var part = CHUNK; part < PARTS; part += CHUNK) {
-      score += quad_dots(scaled(load_qkv(q_at, part), part, params.scale), load_qkv(at + k_column, part));
-    }
-    let key = vec4u(j, j + 1u, j + 2u, j + 3u);
-    let seen = (key >= vec4u(start)) & (key <= vec4u(row));
-    score = select(vec4f(-1e30), score, seen);
-    let higher = max(top, max(max(score.x, score.y), max(score.z, score.w)));
-    let keep = exp(top - higher);
-    let p = select(vec4f(), exp(score - higher), seen);
-    acc = quad_sum(acc, keep, load_qkv(at + v_column, chunk), p);
-    sum = sum * keep + dot(p, vec4f(1.0));
-    top = higher;
+    let at0 = j * stride;
+    let at1 = min(j + 1u, last) * stride;
+    let at2 = min(j + 2u, last) * stride;
+    let at3 = min(j + 3u, last) * stride;
+    let k = load_four(at0 + k_column, at1 + k_column, at2 + k_column, at3 + k_column, lane);
+    let v = load_four(at0 + v_column, at1 + v_column, at2 + v_column, at3 + v_column, lane);
+    let key = j + lane;
+    x0 = advance(x0, q0, k, v, key, lane);
+    x1 = advance(x1, q1, k, v, key, lane);
+    x2 = advance(x2, q2, k, v, key, lane);
+    x3 = advance(x3, q3, k, v, key, lane);
   }
 
-  if (first + lane > last) { return; }
-  let o_at = (row * params.heads + head) * PARTS + chunk;
-  let result = scaled(acc, chunk, 1.0 / sum);
-  out[o_at] = result.a;
-  if (chunk + 1u < PARTS) { out[o_at + 1u] = result.b; }
-  if (chunk + 2u < PARTS) { out[o_at + 2u] = result.c; }
-  if (chunk + 3u < PARTS) { out[o_at + 3u] = result.d; }
-  if (chunk + 4u < PARTS) { out[o_at + 4u] = result.e; }
-  if (chunk + 5u < PARTS) { out[o_at + 5u] = result.f; }
-  if (chunk + 6u < PARTS) { out[o_at + 6u] = result.g; }
-  if (chunk + 7u < PARTS) { out[o_at + 7u] = result.h; }
-  if (chunk == 0u) { lse[row * params.heads + head] = top + log(sum); }
+  finish(x0, first, head, lane, true);
+  finish(x1, first + 1u, head, lane, first + 1u <= last);
+  finish(x2, first + 2u, head, lane, first + 2u <= last);
+  finish(x3, first + 3u, head, lane, first + 3u <= last);
 }

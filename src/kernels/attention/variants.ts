@@ -7,7 +7,7 @@ import quadForward from './attention-quad.wgsl?raw';
 import scalarDkv from './attention-scalar-dkv.wgsl?raw';
 import scalarDq from './attention-scalar-dq.wgsl?raw';
 import scalarForward from './attention-scalar.wgsl?raw';
-import quadParts from './quad-parts.wgsl?raw';
+import quadSlices from './quad-slices.wgsl?raw';
 
 /** Forward, gradient of the queries (with delta), gradient of keys and values: one launch each. */
 export interface AttentionVariant {
@@ -81,9 +81,9 @@ const quadKernels = kernels(
   'attention-quad',
   'vec4<f32>',
   {
-    forward: quadForward + quadParts,
-    dq: quadDq + quadParts,
-    dkv: quadDkv + quadParts,
+    forward: quadForward + quadSlices,
+    dq: quadDq + quadSlices,
+    dkv: quadDkv + quadSlices,
   },
   ['subgroups'],
 );
@@ -97,21 +97,20 @@ function scalar(headDim: number): AttentionVariant {
   };
 }
 
-/** Software adapters with quad operations: four rows a workgroup, eight vec4 of the head at a time. */
+/** The widest head whose quarter fits the registers of a lane of the quad kernels. */
+const QUAD_MAX = 64;
+
+/** Software adapters with quad operations: a quad of lanes takes four rows, each lane a quarter of the head. */
 function quad(headDim: number): AttentionVariant {
-  const parts = headDim / 4;
   return {
     ...quadKernels,
-    constants: { PARTS: parts },
-    grid: (rows, heads) => {
-      const [x, y] = spread(ceilDiv(rows, 4) * heads);
-      return [x, y, ceilDiv(parts, 8)];
-    },
+    constants: { PARTS: headDim / 4, SLICES: ceilDiv(headDim, 16) },
+    grid: (rows, heads) => spread(ceilDiv(rows, 4) * heads),
   };
 }
 
 export function variantFor(headDim: number, profile: AdapterProfile): AttentionVariant {
   if (headDim % 4 !== 0) return scalar(headDim);
-  if (profile.kind === 'software' && profile.subgroups) return quad(headDim);
+  if (profile.kind === 'software' && profile.subgroups && headDim <= QUAD_MAX) return quad(headDim);
   return scalar(headDim);
 }
