@@ -32,18 +32,18 @@ async function check(
   cols: number,
   depth: number,
   profile: Partial<AdapterProfile>,
-  { add = false, bias = false } = {},
+  { add = false, bias = false, size = 'T' } = {},
 ): Promise<void> {
   const a = randomArray(rows * depth, 1);
   const b = randomArray(cols * depth, 2);
   const inputs: { a: HostTensor; b: HostTensor; add?: HostTensor; bias?: HostTensor } = {
-    a: { shape: mode === 'TN' ? ['T', rows] : ['T', depth], data: a },
-    b: { shape: mode === 'NT' ? [cols, depth] : mode === 'NN' ? [depth, cols] : ['T', cols], data: b },
+    a: { shape: mode === 'TN' ? [size, rows] : [size, depth], data: a },
+    b: { shape: mode === 'NT' ? [cols, depth] : mode === 'NN' ? [depth, cols] : [size, cols], data: b },
   };
   const expected = reference(mode, [rows, cols, depth], a, b);
   if (add) {
     const data = randomArray(rows * cols, 3);
-    inputs.add = { shape: [mode === 'TN' ? rows : 'T', cols], data };
+    inputs.add = { shape: [mode === 'TN' ? rows : size, cols], data };
     data.forEach((x, i) => (expected[i]! += x));
   }
   if (bias) {
@@ -51,8 +51,9 @@ async function check(
     inputs.bias = { shape: [cols], data };
     for (let i = 0; i < rows * cols; i++) expected[i]! += data[i % cols]!;
   }
-  const T = mode === 'TN' ? depth : rows;
-  const { y } = await runOp(matmul, inputs, { mode }, { values: { T }, capacity: { T: T + 3 }, profile });
+  const n = mode === 'TN' ? depth : rows;
+  const options = { values: { [size]: n }, capacity: { [size]: n + 3 }, profile };
+  const { y } = await runOp(matmul, inputs, { mode }, options);
   // sums of `depth` products of unit variance
   expectClose(y, expected, { atol: 1e-5 * Math.sqrt(depth), rtol: 1e-4 }, `${mode} ${rows}×${cols}×${depth}`);
 }
@@ -78,6 +79,10 @@ for (const [variant, profile] of Object.entries(VARIANTS)) {
           await check(mode, 20, n, 36, profile);
           await check(mode, 36, 20, n, profile);
         }
+      });
+      it(`${mode}: the few rows of decoding steps`, async () => {
+        for (const n of [1, 2, 3, 4, 5, 8, 9, 17])
+          await check(mode, n, 36, 20, profile, { add: true, size: 'B' });
       });
       it(`${mode}: add, bias and both, vector and scalar widths`, async () => {
         for (const [rows, cols, depth] of [

@@ -1,4 +1,5 @@
-// y = a·b (+ add) (+ bias), both widths multiples of 4: 16 × 16 outputs a quad of invocations.
+// y = a·b (+ add) (+ bias), both widths multiples of 4: 4·BLOCKS × 16 outputs a quad of invocations,
+// BLOCKS = 4, or 1 where there are few rows.
 // a: (rows, depth); b: (cols, depth) if B_ROWS_ARE_COLUMNS, else (depth, cols); y, add: (rows, cols); bias: (cols).
 //
 // For adapters that pay for every load and every lane of it, but little for arithmetic: no value is
@@ -10,7 +11,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let lane = sid & 3u;
   let tiles = (params.cols + 15u) / 16u;
   let tile = wid.x + wid.y * groups.x;
-  let row = tile / tiles * 16u;
+  let row = tile / tiles * 4u * BLOCKS;
   let quads = params.cols / 4u; // vec4s in a row of y
   let col = tile % tiles * 4u + lane; // in vec4s
   if (row >= params.rows) { return; }
@@ -53,21 +54,23 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
     y01 += quadSwapX(q0) * m;
     y02 += quadSwapY(q0) * m;
     y03 += quadSwapDiagonal(q0) * m;
-    let q1 = a[a1 + k];
-    y10 += q1 * m;
-    y11 += quadSwapX(q1) * m;
-    y12 += quadSwapY(q1) * m;
-    y13 += quadSwapDiagonal(q1) * m;
-    let q2 = a[a2 + k];
-    y20 += q2 * m;
-    y21 += quadSwapX(q2) * m;
-    y22 += quadSwapY(q2) * m;
-    y23 += quadSwapDiagonal(q2) * m;
-    let q3 = a[a3 + k];
-    y30 += q3 * m;
-    y31 += quadSwapX(q3) * m;
-    y32 += quadSwapY(q3) * m;
-    y33 += quadSwapDiagonal(q3) * m;
+    if (BLOCKS == 4u) {
+      let q1 = a[a1 + k];
+      y10 += q1 * m;
+      y11 += quadSwapX(q1) * m;
+      y12 += quadSwapY(q1) * m;
+      y13 += quadSwapDiagonal(q1) * m;
+      let q2 = a[a2 + k];
+      y20 += q2 * m;
+      y21 += quadSwapX(q2) * m;
+      y22 += quadSwapY(q2) * m;
+      y23 += quadSwapDiagonal(q2) * m;
+      let q3 = a[a3 + k];
+      y30 += q3 * m;
+      y31 += quadSwapX(q3) * m;
+      y32 += quadSwapY(q3) * m;
+      y33 += quadSwapDiagonal(q3) * m;
+    }
   }
 
   if (col >= quads) { return; }
@@ -75,7 +78,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   if (params.has_bias != 0u) { offset = bias[col]; }
   // a loop over a copy: sixteen inlined stores would compile for longer than the product
   let result = array(y00, y01, y02, y03, y10, y11, y12, y13, y20, y21, y22, y23, y30, y31, y32, y33);
-  for (var i = 0u; i < 16u; i++) {
+  for (var i = 0u; i < 4u * BLOCKS; i++) {
     let r = row + (i & 12u) + (lane ^ (i & 3u));
     if (r >= params.rows) { continue; }
     var value = result[i] + offset;

@@ -162,12 +162,16 @@ function tileLaunch({ mode, problem: { rows, cols, depth }, bind, flags }: Launc
   };
 }
 
+/** Whether a product has only a few rows: those of decoding steps, as against the tokens `'T'` of a batch. */
+const few = (rows: Size): boolean => (typeof rows === 'number' ? rows <= 8 : rows !== 'T');
+
 function registerLaunch(
   { mode, problem: { rows, cols, depth }, bind, flags }: Launch,
   quads: boolean,
 ): Dispatch {
+  const blocks = few(rows) && mode !== 'TN' ? 1 : 4;
   const grid: Dispatch['grid'] = quads
-    ? (v) => spread(ceilDiv(sizeOf(rows, v), 16) * ceilDiv(cols, 16))
+    ? (v) => spread(ceilDiv(sizeOf(rows, v), 4 * blocks) * ceilDiv(cols, 16))
     : (v) => spread(ceilDiv(ceilDiv(sizeOf(rows, v), 8) * (cols / 4), 4));
   const sizes: Dispatch['params'] = (v) => ({
     rows: sizeOf(rows, v),
@@ -178,7 +182,7 @@ function registerLaunch(
   if (mode === 'TN') return { kernel: quadTnKernel, bind, params: sizes, grid };
   return {
     kernel: quads ? quadKernel : registerKernel,
-    constants: { B_ROWS_ARE_COLUMNS: mode === 'NT' },
+    constants: { B_ROWS_ARE_COLUMNS: mode === 'NT', ...(quads && { BLOCKS: blocks }) },
     bind,
     params: (v) => {
       const k = sizeOf(depth, v);
