@@ -8,6 +8,8 @@ export default defineConfig({
   base: './',
   cacheDir: '../node_modules/.vite-demo',
   worker: { format: 'es' },
+  // found at once, the worker's too: a package discovered late makes vite reload the page
+  optimizeDeps: { include: ['@huggingface/tokenizers', '@huggingface/transformers', 'comlink', 'uplot'] },
   server: { fs: { allow: ['..'] } },
-  build: { outDir: '../dist-demo', emptyOutDir: true, target: 'es2022' },
+  build: { outDir: '../dist-demo', emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 700 },
 });

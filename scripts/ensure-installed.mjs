@@ -39,7 +39,7 @@ export function ensureInstalled() {
   }
   if (installed()) return;
   console.log('Installing packages (once, about a minute) …');
-  const args = ['ci', '--no-audit', '--no-fund'];
+  const args = ['ci', '--no-audit', '--no-fund', '--loglevel=error'];
   const npm = process.env.npm_execpath;
   const { status } = npm?.endsWith('.js')
     ? spawnSync(process.execPath, [npm, ...args], { cwd: root, stdio: 'inherit' })

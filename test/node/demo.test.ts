@@ -1,6 +1,6 @@
 /** The demo, driven as a user would, in a real browser; and the example script. Screenshots: test-artifacts/. */
 import { spawn } from 'node:child_process';
-import { mkdirSync } from 'node:fs';
+import { mkdirSync, readFileSync } from 'node:fs';
 import { fileURLToPath } from 'node:url';
 import { chromium, type Browser, type Page } from 'playwright';
 import { createServer, type ViteDevServer } from 'vite';
@@ -121,6 +121,18 @@ describe('the demo', () => {
     await page.close();
   });
 
+  test('says what went wrong when the model cannot be loaded', async () => {
+    const context = await browser.newContext();
+    await context.route('**/model.safetensors*', (route) => route.fulfill({ status: 503 }));
+    const page = await context.newPage();
+    await page.goto(address);
+    await page.getByRole('alert').filter({ hasText: 'model.safetensors' }).waitFor();
+    expect(await page.getByRole('button', { name: 'Reload the page' }).isVisible()).toBe(true);
+    expect(await page.locator('#loading').isVisible()).toBe(false);
+    await shot(page, 'demo-error');
+    await context.close();
+  });
+
   test('says so on a page without WebGPU, and what to do', async () => {
     const plain = await chromium.launch({
       executablePath: findBrowser(),
@@ -138,18 +150,36 @@ describe('the demo', () => {
   });
 });
 
-test('`npm run example` prints the table, falling losses and eight samples', async () => {
-  const child = spawn(process.execPath, ['scripts/run-example.mjs', 'pig-latin'], { cwd: root });
+/** Runs an example as `npm run example NAME` does; returns what it printed. */
+async function runExample(name: string): Promise<string> {
+  const child = spawn(process.execPath, ['scripts/run-example.mjs', name], { cwd: root });
   let output = '';
   child.stdout.on('data', (data) => (output += String(data)));
   child.stderr.on('data', (data) => (output += String(data)));
   const code = await new Promise((resolve) => child.on('close', resolve));
   expect(code, output).toBe(0);
-  expect(output).toMatch(/Input +Target +Weight/);
-  const losses = [...output.matchAll(/loss per token: (\d+\.\d+)/g)].map(([, loss]) => Number(loss));
-  expect(losses).toHaveLength(15);
-  expect(losses[5]).toBeLessThan(losses[0]!);
-  expect(losses.at(-1)).toBeLessThan(0.1);
-  expect(output.match(/^\d: "/gm)).toHaveLength(8);
-  expect(output.match(/^✓/gm)).toHaveLength(7);
+  return output;
+}
+
+describe('npm run example', () => {
+  test('pig-latin prints the table, falling losses, and samples', async () => {
+    const output = await runExample('pig-latin');
+    expect(output).toMatch(/Input +Target +Weight/);
+    const losses = [...output.matchAll(/loss per token: (\d+\.\d+)/g)].map(([, loss]) => Number(loss));
+    expect(losses).toHaveLength(15);
+    expect(losses[5]).toBeLessThan(losses[0]!);
+    expect(losses.at(-1)).toBeLessThan(0.1);
+    expect(output.match(/^\d: "/gm)).toHaveLength(8);
+    expect(output.match(/^✓/gm)).toHaveLength(7);
+  });
+
+  test('first-steps is the code of the README, and does what it says', async () => {
+    const [, code] = readFileSync(`${root}/README.md`, 'utf8').match(/```ts\n(.*?)```/s)!;
+    const file = readFileSync(`${root}/examples/first-steps.ts`, 'utf8');
+    expect(file.slice(file.indexOf('import')).replace('../src/index', 'webtinker')).toBe(code);
+    const lines = (await runExample('first-steps')).trim().split('\n');
+    expect(lines.pop()!.trim()).toBe('anana-bay plit-say');
+    expect(lines).toHaveLength(10);
+    expect(Number(lines.at(-1))).toBeLessThan(Number(lines[0]) / 10);
+  });
 });
