@@ -25,7 +25,7 @@ function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
       info: { vendor: '', architecture: named, device: '', description: '', isFallbackAdapter: false },
       features: new Set([...adapter.features].filter((f) => subgroups || f !== 'subgroups')),
       limits: adapter.limits,
-      requestDevice: (descriptor) => adapter.requestDevice(descriptor),
+      requestDevice: (descriptor?: GPUDeviceDescriptor) => adapter.requestDevice(descriptor),
     } as unknown as GPUAdapter;
   };
   return { requestAdapter } as GPU;
