@@ -41,7 +41,9 @@ try {
 } catch (error) {
   fail(error.message);
 }
-const adapter = await adapterOf(executablePath);
+const adapter = await adapterOf(executablePath).catch((error) =>
+  fail(`${executablePath} does not start: ${error.message.split('\n')[0]}`),
+);
 if (!adapter)
   fail(`${executablePath} offers no WebGPU adapter: update it, or set WEBTINKER_BROWSER to another.`);
 console.log(`Browser: ${executablePath}, WebGPU adapter: ${adapter}`);
