@@ -46,10 +46,14 @@ async function both(
   return { out: f.out, lse: f.lse, d_qkv: b.d_qkv };
 }
 
+/** The tiled kernels of GPUs take seconds to compile on a software adapter: whole, partial and many chunks do. */
+const TILED = [2, 6, 20, 64, 256];
+
 describe('attention', () => {
   for (const c of JSON.parse(fixture) as Case[]) {
     const { heads, kv, dim, lengths } = c;
     for (const profile of PROFILES) {
+      if (profile.kind === 'gpu' && !TILED.includes(dim)) continue;
       it(`${heads}/${kv} heads of ${dim}, segments ${lengths.join('+')}, ${profile.kind}: matches PyTorch`, async () => {
         const T = total(lengths);
         const attrs = { heads, kvHeads: kv, headDim: dim, ...(c.scale !== null && { scale: c.scale }) };
@@ -65,9 +69,9 @@ describe('attention', () => {
 
   for (const profile of PROFILES) {
     it(`on ${profile.kind}: a segment's results do not depend on its neighbours, and repeat bit for bit`, async () => {
-      const attrs = { heads: 4, kvHeads: 2, headDim: 32 };
+      const attrs = { heads: 4, kvHeads: 2, headDim: 20 };
       const lengths = [3, 65, 1, 18];
-      const [T, width, wide] = [total(lengths), 256, 128];
+      const [T, width, wide] = [total(lengths), 160, 80];
       const data = randomArray(T * width, 11);
       const dOut = randomArray(T * wide, 12);
       const packed = await both(attrs, lengths, data, dOut, profile);

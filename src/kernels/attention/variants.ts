@@ -7,7 +7,12 @@ import quadForward from './attention-quad.wgsl?raw';
 import scalarDkv from './attention-scalar-dkv.wgsl?raw';
 import scalarDq from './attention-scalar-dq.wgsl?raw';
 import scalarForward from './attention-scalar.wgsl?raw';
+import tileDkv from './attention-tile-dkv.wgsl?raw';
+import tileDq from './attention-tile-dq.wgsl?raw';
+import tileForward from './attention-tile.wgsl?raw';
+import dOutTiles from './d-out-tiles.wgsl?raw';
 import quadSlices from './quad-slices.wgsl?raw';
+import tiles from './tiles.wgsl?raw';
 
 /** Forward, gradient of the queries (with delta), gradient of keys and values: one launch each. */
 export interface AttentionVariant {
@@ -88,6 +93,12 @@ const quadKernels = kernels(
   ['subgroups'],
 );
 
+const tileKernels = kernels('attention-tile', 'vec4<f32>', {
+  forward: tileForward + tiles,
+  dq: tileDq + tiles + dOutTiles,
+  dkv: tileDkv + tiles + dOutTiles,
+});
+
 /** Any head dimension. */
 function scalar(headDim: number): AttentionVariant {
   return {
@@ -109,8 +120,17 @@ function quad(headDim: number): AttentionVariant {
   };
 }
 
+/** GPUs: tiles of 32 rows in workgroup memory. */
+function tile(headDim: number): AttentionVariant {
+  return {
+    ...tileKernels,
+    constants: { PARTS: headDim / 4 },
+    grid: (rows, heads) => spread(ceilDiv(rows, 32) * heads),
+  };
+}
+
 export function variantFor(headDim: number, profile: AdapterProfile): AttentionVariant {
   if (headDim % 4 !== 0) return scalar(headDim);
-  if (profile.kind === 'software' && profile.subgroups && headDim <= QUAD_MAX) return quad(headDim);
-  return scalar(headDim);
+  if (profile.kind === 'gpu') return tile(headDim);
+  return profile.subgroups && headDim <= QUAD_MAX ? quad(headDim) : scalar(headDim);
 }
