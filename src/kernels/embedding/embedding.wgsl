@@ -5,5 +5,6 @@
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (wid.x + wid.y * groups.x) * 64u + lane;
   if (i >= params.rows * params.width) { return; }
-  h[i] = weight[tokens[i / params.width] * params.width + i % params.width];
+  let row = i / params.width;
+  h[i] = weight[tokens[row] * params.width + i - row * params.width];
 }

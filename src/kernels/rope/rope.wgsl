@@ -8,10 +8,12 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   let i = (wid.x + wid.y * groups.x) * 64u + lane;
   let pairs = params.heads * params.half;
   if (i >= params.rows * pairs) { return; }
+  // one division each: on a CPU they cost as much as everything else here
   let row = i / pairs;
-  let pair = i % pairs;
-  let feature = pair % params.half;
-  let at = row * params.stride + (pair / params.half) * 2u * params.half + feature;
+  let pair = i - row * pairs;
+  let head = pair / params.half;
+  let feature = pair - head * params.half;
+  let at = row * params.stride + head * 2u * params.half + feature;
   let angle = positions[row] * 2u * params.half + feature;
   let c = table[angle];
   let s = table[angle + params.half] * params.direction;

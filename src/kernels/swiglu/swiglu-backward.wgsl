@@ -7,7 +7,7 @@
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(local_invocation_index) lane: u32) {
   let i = (wid.x + wid.y * groups.x) * 64u + lane;
   if (i >= params.rows * params.width) { return; }
-  let at = (i / params.width) * 2u * params.width + i % params.width;
+  let at = i + (i / params.width) * params.width;
   let g = gate_up[at];
   let u = gate_up[at + params.width];
   let d = d_act[i];
