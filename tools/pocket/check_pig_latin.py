@@ -33,8 +33,8 @@ SEVEN = [
 # Found by trying learning rates; see the model card.
 RECOMMENDED = dict(
     rank=32, alpha=32,
-    seven=dict(learning_rate=5e-3, steps=40, batch=7),
-    words=dict(learning_rate=2e-3, steps=200, batch=32),
+    seven=dict(learning_rate=3e-3, schedule="constant", steps=30, batch=7),
+    words=dict(learning_rate=3e-3, schedule="linear", steps=150, batch=16),
 )
 
 
@@ -145,7 +145,7 @@ def main():
     ap.add_argument("--lr", type=float, nargs="*")
     ap.add_argument("--steps", type=int)
     ap.add_argument("--batch", type=int)
-    ap.add_argument("--schedule", default="linear")
+    ap.add_argument("--schedule", choices=["constant", "linear"], help="for (b)")
     ap.add_argument("--only", choices=["a", "b"])
     ap.add_argument("--threads", type=int, default=2)
     a = ap.parse_args()
@@ -157,7 +157,8 @@ def main():
     for name, f in (("seven", check_seven), ("words", check_words)):
         if a.only and (name == "seven") != (a.only == "a"):
             continue
-        r = dict(RECOMMENDED[name], schedule=a.schedule)
+        r = dict(RECOMMENDED[name])
+        r["schedule"] = a.schedule or r["schedule"]
         for lr in a.lr or [r["learning_rate"]]:
             r["learning_rate"] = lr
             r["steps"], r["batch"] = a.steps or r["steps"], a.batch if a.batch and name == "words" else r["batch"]

@@ -1,7 +1,7 @@
 """Measures webtinker/pocket and writes every figure that its card quotes.
 
   python tools/pocket/eval.py models/pocket --out tools/pocket/eval.json --run pocket-run
-  python tools/pocket/eval.py models/pocket --quick     # exercises and bits per byte only
+  python tools/pocket/eval.py models/pocket --parts prose plain
 
 All figures are of the float16 weights in the folder, computed in float32.
 """
@@ -10,7 +10,6 @@ import json
 import math
 import os
 import random
-import time
 
 import numpy as np
 import torch
@@ -19,6 +18,7 @@ import torch.nn.functional as F
 import data
 import model as M
 
+PARTS = ["same", "prose", "plain", "facts", "chat", "seven", "words"]
 SEED = 20_000_000  # far from every (seed, step) of the training
 
 
@@ -47,8 +47,8 @@ def accuracy(net, make, count, seed, stop):
     pairs = [make(s) for _ in range(count)]
     right = 0
     samples = []
-    for i in range(0, count, 50):
-        part = pairs[i:i + 50]
+    for i in range(0, count, 100):
+        part = pairs[i:i + 100]
         out = M.generate(net, [data.to_ids(p).tolist() for p, _ in part], stop, 64)
         for (p, c), o in zip(part, out):
             got = bytes(t for t in o if t < 256).decode("utf-8", "replace").strip()
@@ -72,52 +72,55 @@ def same_as_transformers(folder):
 def main():
     ap = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     ap.add_argument("folder")
-    ap.add_argument("--out")
+    ap.add_argument("--out", help="JSON file; the parts measured replace those in it")
     ap.add_argument("--run", help="training folder, for the training's own figures")
-    ap.add_argument("--count", type=int, default=200)
-    ap.add_argument("--quick", action="store_true")
+    ap.add_argument("--count", type=int, default=50, help="exercises of each kind")
+    ap.add_argument("--seeds", type=int, default=1, help="seeds of the Pig Latin checks")
+    ap.add_argument("--parts", nargs="*", choices=PARTS, default=PARTS)
     ap.add_argument("--threads", type=int, default=2)
     a = ap.parse_args()
     torch.set_num_threads(a.threads)
     net = M.load(a.folder)
-    r = dict(count=a.count, parameters=sum(p.numel() for p in net.parameters()))
+    stop = {data.EOT, data.IM_END, 10}
+
+    def put(**figures):
+        print(json.dumps(figures, ensure_ascii=False)[:2000], flush=True)
+        if a.out:
+            r = {}
+            if os.path.exists(a.out):
+                r = json.load(open(a.out, encoding="utf-8"))
+            r.update(figures)
+            with open(a.out, "w", encoding="utf-8") as f:
+                json.dump(r, f, ensure_ascii=False, indent=1)
+                f.write("\n")
+
     if a.run:
         c = torch.load(os.path.join(a.run, "last.pt"))
-        r["training"] = dict(steps=c["step"], tokens=c["tokens"], minutes=c["seconds"] / 60, args={
-            k: v for k, v in c["args"].items() if k not in ("run", "export")})
-    t = time.time()
-    second, whole, n = bits_per_byte(net)
-    r["bits_per_byte"] = dict(second_half_of_512=second, whole_window_of_512=whole, bytes_scored=n)
-    print(json.dumps(r), flush=True)
-    r["exercises"], r["chat"], r["samples"] = {}, {}, {}
-    for i, name in enumerate(data.NAMES):
-        stop = {data.EOT, data.IM_END, 10}
-        acc, sample = accuracy(net, lambda s: data.plain(name, s), a.count, SEED + i, stop)
-        r["exercises"][name], r["samples"][name] = acc, sample
-        chat = ""
-        if not a.quick:
-            r["chat"][name], _ = accuracy(net, lambda s: data.chat(name, s), a.count, SEED + 1000 + i, stop)
-            chat = f"chat {r['chat'][name]:.3f}"
-        print(f"{name:26s} {acc:.3f} {chat}  {sample[0]}", flush=True)
-    facts = [(q.format(k), v) for q, table in data.FACTS.values() for k, v in table.items()] + data.SMALL_TALK
-    out = M.generate(net, [data.to_ids(data.chat_prompt(q)).tolist() for q, _ in facts], {data.EOT, data.IM_END}, 100)
-    r["facts_in_chat"] = dict(asked=len(facts), right=sum(
-        bytes(t for t in o if t < 256).decode("utf-8", "replace") == v for o, (_, v) in zip(out, facts)))
-    print(r["facts_in_chat"], flush=True)
-    if not a.quick:
-        import check_pig_latin as C
+        put(parameters=sum(p.numel() for p in net.parameters()), training=dict(
+            steps=c["step"], tokens=c["tokens"], minutes=c["seconds"] / 60,
+            args={k: v for k, v in c["args"].items() if k not in ("run", "export")}))
+    if "same" in a.parts:
+        put(logits_largest_difference_to_transformers=same_as_transformers(a.folder))
+    if "prose" in a.parts:
+        second, whole, n = bits_per_byte(net)
+        put(bits_per_byte=dict(second_half_of_512=second, whole_window_of_512=whole, bytes_scored=n))
+    if "plain" in a.parts:
+        got = {name: accuracy(net, lambda s: data.plain(name, s), a.count, SEED + i, stop) for i, name in enumerate(data.NAMES)}
+        put(count=a.count, exercises={k: v[0] for k, v in got.items()}, samples={k: v[1] for k, v in got.items()})
+    if "facts" in a.parts:
+        facts = [(q.format(k), v) for q, table in data.FACTS.values() for k, v in table.items()] + data.SMALL_TALK
+        out = M.generate(net, [data.to_ids(data.chat_prompt(q)).tolist() for q, _ in facts], {data.EOT, data.IM_END}, 100)
+        put(facts_in_chat=dict(asked=len(facts), right=sum(
+            bytes(t for t in o if t < 256).decode("utf-8", "replace") == v for o, (_, v) in zip(out, facts))))
+    if "chat" in a.parts:
+        got = {name: accuracy(net, lambda s: data.chat(name, s), a.count, SEED + 1000 + i, stop)[0] for i, name in enumerate(data.NAMES)}
+        put(chat_count=a.count, chat=got)
+    import check_pig_latin as C
 
-        r["logits_largest_difference_to_transformers"] = same_as_transformers(a.folder)
-        r["pig_latin"] = dict(
-            seven=[C.check_seven(a.folder, **C.RECOMMENDED["seven"], seed=s) for s in range(3)],
-            words=[C.check_words(a.folder, **C.RECOMMENDED["words"], seed=s) for s in range(3)],
-        )
-        print(json.dumps(r["pig_latin"], ensure_ascii=False), flush=True)
-    r["seconds"] = time.time() - t
-    if a.out:
-        with open(a.out, "w", encoding="utf-8") as f:
-            json.dump(r, f, ensure_ascii=False, indent=1)
-            f.write("\n")
+    if "seven" in a.parts:
+        put(seven=[C.check_seven(a.folder, **C.RECOMMENDED["seven"], seed=s) for s in range(a.seeds)])
+    if "words" in a.parts:
+        put(words=[C.check_words(a.folder, **C.RECOMMENDED["words"], seed=s) for s in range(a.seeds)])
 
 
 if __name__ == "__main__":

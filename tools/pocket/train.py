@@ -68,20 +68,33 @@ def main():
     ap.add_argument("--muon-lr", type=float, default=0.02)
     ap.add_argument("--adam-lr", type=float, default=4e-3)
     ap.add_argument("--save-every", type=float, default=120, help="seconds")
-    ap.add_argument("--threads", type=int, default=2)
+    ap.add_argument("--workers", type=int, default=2, help="processes that share each batch")
     a = ap.parse_args()
     os.makedirs(a.run, exist_ok=True)
-    newest = os.path.join(a.run, "last.pt")
-
-    torch.set_num_threads(a.threads)
-    net = M.Pocket().init(a.seed)
     if a.export:
-        net.load_state_dict(torch.load(newest)["model"])
+        net = M.Pocket()
+        net.load_state_dict(torch.load(os.path.join(a.run, "last.pt"))["model"])
         M.save(net, a.export)
         return
+    # Worker processes of one thread meet once a step. Threads would meet at every
+    # operation, which on a busy machine means waiting for each other all the time.
+    context = torch.multiprocessing.get_context("spawn")
+    shared = torch.zeros(a.workers, sum(p.numel() for p in M.Pocket().parameters()) + 1).share_memory_()
+    barrier = context.Barrier(a.workers)
+    others = [context.Process(target=work, args=(a, k, shared, barrier), daemon=True) for k in range(1, a.workers)]
+    for o in others:
+        o.start()
+    work(a, 0, shared, barrier)
+
+
+def work(a, rank, shared, barrier):
+    newest = os.path.join(a.run, "last.pt")
+    torch.set_num_threads(1)
+    net = M.Pocket().init(a.seed)
     matrices = [p for n, p in net.named_parameters() if p.ndim == 2 and "embed" not in n]
     others = [p for n, p in net.named_parameters() if p.ndim == 1 or "embed" in n]
-    print(sum(p.numel() for p in net.parameters()), "parameters", flush=True)
+    if rank == 0:
+        print(sum(p.numel() for p in net.parameters()), "parameters", flush=True)
     muon, adam = Muon(matrices), torch.optim.AdamW(others, lr=1, betas=(0.9, 0.95), eps=1e-10, weight_decay=0)
     step, spent, seen = 0, 0.0, 0
     if os.path.exists(newest):
@@ -90,7 +103,9 @@ def main():
         muon.state = c["muon"]
         adam.load_state_dict(c["adam"])
         step, spent, seen = c["step"], c["seconds"], c["tokens"]
-        print("resumed at step", step, flush=True)
+        if rank == 0:
+            print("resumed at step", step, flush=True)
+    barrier.wait(600)
 
     def save():
         c = dict(model=net.state_dict(), muon=muon.state, adam=adam.state_dict(), step=step,
@@ -103,11 +118,11 @@ def main():
     words = data.word_list()
 
     @torch.compile(dynamic=False, disable=os.environ.get("POCKET_COMPILE") == "0")
-    def loss_of(x, y, w):
+    def loss_of(x, y, w, total):
         with torch.autocast("cpu", torch.bfloat16):
             logits = net(x)
         loss = F.cross_entropy(logits.float().flatten(0, 1), y.flatten(), reduction="none")
-        return (loss * w.flatten()).sum() / w.sum()
+        return (loss * w.flatten()).sum() / total
 
     saved, mean = time.time(), None
     while step < a.steps:
@@ -115,11 +130,20 @@ def main():
         long = step >= a.steps - a.long_steps
         rows, length = (a.rows // 2, 2 * a.length) if long else (a.rows, a.length)
         ids, w = data.batch(a.seed, step, words, prose, rows, length, a.prose)
-        ids = torch.from_numpy(ids)
-        loss = loss_of(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), torch.from_numpy(w))
+        total = torch.tensor(float(w.sum()))
+        ids, w = torch.from_numpy(ids[rank::a.workers]), torch.from_numpy(w[rank::a.workers])
+        loss = loss_of(ids[:, :-1].contiguous(), ids[:, 1:].contiguous(), w.contiguous(), total)
         for p in net.parameters():
             p.grad = None
         loss.backward()
+        shared[rank] = torch.cat([p.grad.flatten() for p in net.parameters()] + [loss.detach()[None]])
+        barrier.wait(600)
+        summed = shared.sum(0)
+        barrier.wait(600)
+        at, loss = 0, summed[-1]
+        for p in net.parameters():
+            p.grad = summed[at:at + p.numel()].view_as(p)
+            at += p.numel()
         scale = min(1, (step + 1) / a.warmup, (a.steps - step) / a.decay_steps)
         for g in adam.param_groups:
             g["lr"] = a.adam_lr * scale
@@ -130,6 +154,8 @@ def main():
         dt = time.time() - t
         spent += dt
         mean = loss.item() if mean is None else 0.98 * mean + 0.02 * loss.item()
+        if rank:
+            continue
         if step % 50 == 0:
             print(f"step {step}/{a.steps} loss {mean:.4f} lr {scale:.3f} {rows * length / dt:.0f} tok/s "
                   f"{seen / 1e6:.2f}M tokens {spent / 60:.1f} min", flush=True)
