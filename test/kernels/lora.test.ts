@@ -101,6 +101,7 @@ async function check(p: Problem, answer: Answer, profile: Partial<AdapterProfile
 const VARIANTS: Record<string, Partial<AdapterProfile>> = {
   'quad registers': { kind: 'software', subgroups: true },
   'workgroup tiles': { kind: 'gpu' },
+  'workgroup tiles on software': { kind: 'software', subgroups: false },
 };
 
 for (const [variant, profile] of Object.entries(VARIANTS)) {
@@ -144,6 +145,23 @@ for (const [variant, profile] of Object.entries(VARIANTS)) {
 }
 
 describe('lora', () => {
+  it('gives the same bits every time', async () => {
+    const p = randomProblem(130, 36, [20, 40], 16);
+    const inputs = {
+      x: { shape: ['T', 36], data: p.x },
+      dy: { shape: ['T', 40], data: p.dy },
+      a: { shape: [32, 36], data: p.a },
+      b: { shape: [40, 16], data: p.b },
+      grad_a: { shape: [32, 36], data: new Float32Array(p.a.length) },
+      grad_b: { shape: [40, 16], data: new Float32Array(p.b.length) },
+    };
+    for (const profile of Object.values(VARIANTS)) {
+      const options = { values: { T: 130 }, profile };
+      const once = await runOp(loraGradients, inputs, p, options);
+      expect(await runOp(loraGradients, inputs, p, options)).toEqual(once);
+    }
+  });
+
   it('merging a zero B gives the weight bit for bit', async () => {
     const p = randomProblem(1, 20, [8, 11], 4);
     const { merged } = await runOp(
