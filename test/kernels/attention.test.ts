@@ -95,6 +95,20 @@ describe('attention', () => {
     });
   }
 
+  it('does without quad operations where the adapter has none', async () => {
+    const c = (JSON.parse(fixture) as Case[]).find(({ dim }) => dim === 20)!;
+    const T = total(c.lengths);
+    const r = await both(
+      { heads: c.heads, kvHeads: c.kv, headDim: c.dim },
+      c.lengths,
+      randomArray(T * (c.heads + 2 * c.kv) * c.dim, 6),
+      randomArray(T * c.heads * c.dim, 7),
+      { kind: 'software', subgroups: false },
+    );
+    expectClose(r.out, unpack(c.out), {}, 'out');
+    expectClose(r.d_qkv, unpack(c.d_qkv), BACKWARD, 'd_qkv');
+  });
+
   it('refuses sizes the kernels cannot take', async () => {
     const run = (heads: number, kvHeads: number, headDim: number, columns: number) =>
       runOp(
