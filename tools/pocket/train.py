@@ -5,7 +5,8 @@
 
 Every batch is a function of (seed, step), so a killed run resumes from its last
 checkpoint as if nothing had happened. The learning rate is warmed up, held, and
-falls to zero over the last part; --steps may be changed while it is held.
+falls to zero over the last part. Flags may be changed when a run is resumed; the
+published weights were made in three stages, see the model card.
 """
 import argparse
 import os
@@ -60,6 +61,7 @@ def main():
     ap.add_argument("--seed", type=int, default=1)
     ap.add_argument("--steps", type=int, default=10500)
     ap.add_argument("--decay-steps", type=int, default=4000)
+    ap.add_argument("--stop-at", type=int, help="stop early, to go on with other flags")
     ap.add_argument("--warmup", type=int, default=100)
     ap.add_argument("--rows", type=int, default=16)
     ap.add_argument("--length", type=int, default=256)
@@ -125,7 +127,8 @@ def work(a, rank, shared, barrier):
         return (loss * w.flatten()).sum() / total
 
     saved, mean = time.time(), None
-    while step < a.steps:
+    end = min(a.steps, a.stop_at or a.steps)
+    while step < end:
         t = time.time()
         long = step >= a.steps - a.long_steps
         rows, length = (a.rows // 2, 2 * a.length) if long else (a.rows, a.length)
@@ -159,7 +162,7 @@ def work(a, rank, shared, barrier):
         if step % 50 == 0:
             print(f"step {step}/{a.steps} loss {mean:.4f} lr {scale:.3f} {rows * length / dt:.0f} tok/s "
                   f"{seen / 1e6:.2f}M tokens {spent / 60:.1f} min", flush=True)
-        if time.time() - saved > a.save_every or step == a.steps:
+        if time.time() - saved > a.save_every or step == end:
             save()
             saved = time.time()
 
