@@ -36,22 +36,29 @@ export async function timed(body: () => Promise<unknown>): Promise<number> {
   return performance.now() - start;
 }
 
+/** Milliseconds of each timed round, by subject. */
+export type Times<K extends string> = Readonly<Record<K, readonly number[]>>;
+
 /**
  * Times subjects in turn (A B A B …), so that a change of the machine's load meets all of them alike.
  * Each subject runs once untimed first.
- * @returns the median milliseconds of each subject
  */
 export async function interleave<K extends string>(
   subjects: Readonly<Record<K, () => Promise<unknown>>>,
   rounds: number,
-): Promise<Record<K, number>> {
+): Promise<Times<K>> {
   const names = Object.keys(subjects) as K[];
   const times = Object.fromEntries(names.map((n) => [n, [] as number[]])) as Record<K, number[]>;
   for (const name of names) await subjects[name]();
   for (let round = 0; round < rounds; round++) {
     for (const name of names) times[name].push(await timed(subjects[name]));
   }
-  return Object.fromEntries(names.map((n) => [n, median(times[n])])) as Record<K, number>;
+  return times;
+}
+
+/** Median over the rounds of a / b: both sides of each ratio were timed one after the other. */
+export function medianRatio(a: readonly number[], b: readonly number[]): number {
+  return median(a.map((value, i) => value / b[i]!));
 }
 
 /** Uniform numbers in [0, 1) that are the same on every run (Mulberry32). */

@@ -4,7 +4,16 @@ import { openContext } from '../src/engine/devices/webgpu/context';
 import { Plan, type GpuContext } from '../src/engine/devices/webgpu/plan';
 import { Trace } from '../src/engine/trace';
 import { matmul } from '../src/kernels/matmul/matmul';
-import { expectAgreement, interleave, seeded, uniformArray, type Bench } from './harness';
+import {
+  expectAgreement,
+  interleave,
+  median,
+  medianRatio,
+  seeded,
+  timed,
+  uniformArray,
+  type Bench,
+} from './harness';
 import { naiveMatmul } from './naive-matmul';
 
 interface Case {
@@ -25,6 +34,8 @@ const LINEARS = [
   [512, 128],
 ] as const;
 const TOKENS = 1024;
+/** milliseconds that a timed round aims at */
+const ROUND = 60;
 
 const CASES: readonly Case[] = [
   { mode: 'NN', rows: 512, depth: 512, cols: 512 },
@@ -101,21 +112,28 @@ const bench: Bench = async (context) => {
     expectAgreement(`${name} naive`, await subjects.naive.result(), expected, 1e-4);
 
     const flops = 2 * c.rows * c.depth * c.cols;
-    const count = Math.max(1, Math.round(3e8 / flops));
-    const ms = await interleave(
+    // as many products per timed round as keep every subject busy for about as long
+    const counts: Record<string, number> = {};
+    for (const [subject, implementation] of Object.entries(subjects)) {
+      await implementation.run(1);
+      counts[subject] = Math.max(1, Math.round(ROUND / (await timed(() => implementation.run(1)))));
+    }
+    const rounds = await interleave(
       {
-        webtinker: () => subjects.webtinker.run(count),
-        naive: () => subjects.naive.run(count),
-        'jax-js': () => subjects['jax-js'].run(count),
+        webtinker: () => subjects.webtinker.run(counts.webtinker!),
+        naive: () => subjects.naive.run(counts.naive!),
+        'jax-js': () => subjects['jax-js'].run(counts['jax-js']!),
       },
       context.rounds,
     );
-    for (const [subject, time] of Object.entries(ms)) {
-      context.row(name, subject, (flops * count) / time / 1e6, 'GFLOP/s', 'higher');
+    const one = (subject: keyof typeof rounds): number[] => rounds[subject].map((t) => t / counts[subject]!);
+    for (const subject of Object.keys(subjects) as (keyof typeof rounds)[]) {
+      context.row(name, subject, flops / median(one(subject)) / 1e6, 'GFLOP/s', 'higher');
     }
-    context.row(name, 'ratio to jax-js', ms['jax-js'] / ms.webtinker, '×', 'higher');
-    context.row(name, 'ratio to naive', ms.naive / ms.webtinker, '×', 'higher');
-    context.progress(`${name}: ${(ms['jax-js'] / ms.webtinker).toFixed(2)} × jax-js`);
+    const toJax = medianRatio(one('jax-js'), one('webtinker'));
+    context.row(name, 'ratio to jax-js', toJax, '×', 'higher');
+    context.row(name, 'ratio to naive', medianRatio(one('naive'), one('webtinker')), '×', 'higher');
+    context.progress(`${name}: ${toJax.toFixed(2)} × jax-js`);
     for (const s of Object.values(subjects)) s.dispose();
   }
   gpu.memory.dispose();

@@ -12,7 +12,7 @@ import type { AdapterProfile } from '../src/kernels/op';
 import { parseConfig } from '../src/models/config';
 import { loadModel } from '../src/models/load';
 import { census, installCensus } from './gpu-census';
-import { expectAgreement, interleave, type Bench } from './harness';
+import { expectAgreement, interleave, median, medianRatio, type Bench } from './harness';
 import { JaxLlama, type LoraForm } from './jax-llama';
 import { ADAM, BATCH, CONFIG, RANK, TOKENS, loraPairs, randomTokens, randomWeights } from './tiny-llama';
 
@@ -103,7 +103,7 @@ const bench: Bench = async (context) => {
     theirs.forEach((loss, i) => expectAgreement(`loss of step ${i + 1}`, [losses[i]!], [loss], 1e-3));
   }
 
-  const ms = await interleave(
+  const rounds = await interleave(
     {
       webtinker: ours.step,
       separate: () => peers.get('separate')!.step(),
@@ -111,15 +111,15 @@ const bench: Bench = async (context) => {
     },
     context.rounds,
   );
-  const jaxMs = Math.min(ms.separate, ms.merged);
-  context.row(name, 'webtinker', ms.webtinker, 'ms', 'lower');
-  context.row(name, 'jax-js, x·Wᵀ + s·(x·Aᵀ)·Bᵀ', ms.separate, 'ms', 'lower');
-  context.row(name, 'jax-js, x·(W + s·B·A)ᵀ', ms.merged, 'ms', 'lower');
-  context.row(name, 'ratio to jax-js', jaxMs / ms.webtinker, '×', 'higher');
-  context.row(name, 'webtinker', (1000 * BATCH * TOKENS) / ms.webtinker, 'tokens/s', 'higher');
-  context.row(name, 'jax-js', (1000 * BATCH * TOKENS) / jaxMs, 'tokens/s', 'higher');
+  const faster = median(rounds.separate) <= median(rounds.merged) ? 'separate' : 'merged';
+  const tokensPerSecond = (times: readonly number[]): number => (1000 * BATCH * TOKENS) / median(times);
+  context.row(name, 'webtinker', median(rounds.webtinker), 'ms', 'lower');
+  context.row(name, 'jax-js, x·Wᵀ + s·(x·Aᵀ)·Bᵀ', median(rounds.separate), 'ms', 'lower');
+  context.row(name, 'jax-js, x·(W + s·B·A)ᵀ', median(rounds.merged), 'ms', 'lower');
+  context.row(name, 'ratio to jax-js', medianRatio(rounds[faster], rounds.webtinker), '×', 'higher');
+  context.row(name, 'webtinker', tokensPerSecond(rounds.webtinker), 'tokens/s', 'higher');
+  context.row(name, 'jax-js', tokensPerSecond(rounds[faster]), 'tokens/s', 'higher');
 
-  const faster = ms.separate <= ms.merged ? 'separate' : 'merged';
   const before = await engine.stats();
   const { counts: warm } = await census(ours.step);
   const after = await engine.stats();
