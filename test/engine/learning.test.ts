@@ -17,6 +17,8 @@ type Pair = readonly [english: string, pigLatin: string];
 
 interface Recipe {
   readonly learning_rate: number;
+  /** `linear` falls to zero over the steps */
+  readonly schedule: 'constant' | 'linear';
   readonly steps: number;
   /** examples a step */
   readonly batch: number;
@@ -69,17 +71,16 @@ async function translate(
   return Promise.all(answers);
 }
 
-/** One pass over batches with AdamW; the rate falls linearly to zero if `decay`. */
+/** One AdamW step per batch. */
 async function train(
   client: TrainingClient,
   batches: readonly (readonly Datum[])[],
-  rate: number,
-  decay: boolean,
+  { learning_rate: rate, schedule }: Recipe,
 ): Promise<number[]> {
   const passes = [];
   for (const [step, batch] of batches.entries()) {
     const pass = client.forwardBackward(batch, 'cross_entropy');
-    const learningRate = decay ? rate * (1 - step / batches.length) : rate;
+    const learningRate = schedule === 'linear' ? rate * (1 - step / batches.length) : rate;
     const update = client.optimStep({ learningRate, beta1: 0.9, beta2: 0.95, eps: 1e-12 });
     passes.push({ pass, weight: weightOf(batch) });
     // one step ahead of what is awaited: the normal use
@@ -116,12 +117,7 @@ describe('webtinker/pocket', () => {
     const tokenizer = await client.getTokenizer();
     const data = file.seven.map((pair) => datumOf(pair, tokenizer));
     const started = performance.now();
-    const losses = await train(
-      client,
-      new Array<Datum[]>(recipe.steps).fill(data),
-      recipe.learning_rate,
-      false,
-    );
+    const losses = await train(client, new Array<Datum[]>(recipe.steps).fill(data), recipe);
     const took = seconds(started);
     const final = (await client.forward(data, 'cross_entropy')).metrics['loss:sum']! / weightOf(data);
     const words = file.seven.map(([english]) => english);
@@ -145,12 +141,7 @@ describe('webtinker/pocket', () => {
     const tokenizer = await client.getTokenizer();
     const data = file.train.map((pair) => datumOf(pair, tokenizer));
     const started = performance.now();
-    const losses = await train(
-      client,
-      shuffledBatches(data, recipe.batch, recipe.steps),
-      recipe.learning_rate,
-      true,
-    );
+    const losses = await train(client, shuffledBatches(data, recipe.batch, recipe.steps), recipe);
     const took = seconds(started);
     const sampling = performance.now();
     const words = file.heldOut.map(([english]) => english);
