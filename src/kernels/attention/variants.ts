@@ -10,8 +10,9 @@ import scalarForward from './attention-scalar.wgsl?raw';
 import tileDkv from './attention-tile-dkv.wgsl?raw';
 import tileDq from './attention-tile-dq.wgsl?raw';
 import tileForward from './attention-tile.wgsl?raw';
-import dOutTiles from './d-out-tiles.wgsl?raw';
+import quadBackward from './quad-backward.wgsl?raw';
 import quadSlices from './quad-slices.wgsl?raw';
+import tilesBackward from './tiles-backward.wgsl?raw';
 import tiles from './tiles.wgsl?raw';
 
 /** Forward, gradient of the queries (with delta), gradient of keys and values: one launch each. */
@@ -87,16 +88,16 @@ const quadKernels = kernels(
   'vec4<f32>',
   {
     forward: quadForward + quadSlices,
-    dq: quadDq + quadSlices,
-    dkv: quadDkv + quadSlices,
+    dq: quadDq + quadSlices + quadBackward,
+    dkv: quadDkv + quadSlices + quadBackward,
   },
   ['subgroups'],
 );
 
 const tileKernels = kernels('attention-tile', 'vec4<f32>', {
   forward: tileForward + tiles,
-  dq: tileDq + tiles + dOutTiles,
-  dkv: tileDkv + tiles + dOutTiles,
+  dq: tileDq + tiles + tilesBackward,
+  dkv: tileDkv + tiles + tilesBackward,
 });
 
 /** Any head dimension. */
