@@ -101,7 +101,7 @@ export const rmsnormBackward = op({
     return [
       {
         kernel: kernels.backward,
-        constants: { ...constants, ADD: d_residual !== undefined },
+        constants,
         bind: { x, weight, rstd, dy, dx },
         params: (v) => ({ rows: sizeOf(rows, v), width, features, residual: d_residual ? 1 : 0 }),
         grid: (v) => spread(ceilDiv(sizeOf(rows, v), rowsPerGroup)),

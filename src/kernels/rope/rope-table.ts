@@ -38,7 +38,9 @@ function readScaling(raw: unknown): Scaling {
   const fields = raw as Record<string, unknown>;
   const share = fields.partial_rotary_factor ?? 1;
   if (share !== 1) throw new Error(`RoPE: partial_rotary_factor ${JSON.stringify(share)} is not supported`);
-  return new Scaling(String(fields.rope_type ?? fields.type ?? 'default'), fields);
+  const type = fields.rope_type ?? fields.type ?? 'default';
+  if (typeof type !== 'string') throw new Error(`RoPE scaling: type ${JSON.stringify(type)} is not a name`);
+  return new Scaling(type, fields);
 }
 
 /** Long wavelengths are stretched by `factor`, short ones kept, those between blended (Llama 3.1). */
