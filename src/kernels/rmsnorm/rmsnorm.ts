@@ -1,14 +1,6 @@
 /** Root-mean-square normalisation (Zhang & Sennrich 2019, arXiv 1910.07467). Weights are frozen. */
 import { ceilDiv, kernel, spread, type Elem } from '../kernel';
-import {
-  fixed,
-  op,
-  sizeOf,
-  type AdapterProfile,
-  type Dispatch,
-  type OutputSpec,
-  type TensorRef,
-} from '../op';
+import { fixed, op, sizeOf, type AdapterProfile, type Dispatch, type TensorRef } from '../op';
 import backward from './rmsnorm-backward.wgsl?raw';
 import forward from './rmsnorm.wgsl?raw';
 
