@@ -5,7 +5,7 @@ import { optimizerTrace, trainTrace } from '../src/engine/program/steps';
 import type { Trace } from '../src/engine/trace';
 import { parseConfig } from '../src/models/config';
 import { interleave, median, type Bench } from './harness';
-import { profilePlan, profileTable } from './profile';
+import { compileTimes, profilePlan, profileTable } from './profile';
 import { StateBuffers, bindTrace, packedInputs } from './step-plan';
 import { BATCH, CONFIG, RANK, TOKENS, randomWeights } from './tiny-llama';
 
@@ -26,9 +26,11 @@ const bench: Bench = async (context) => {
     if (!name.includes(context.filter)) continue;
     const trace = make();
     const capacity = { T };
-    const start = performance.now();
+    const compiled = await compileTimes(gpu, trace);
+    const serial = compiled.reduce((n, [, ms]) => n + ms, 0);
+    context.progress(`${name}: ${compiled.length} pipelines, one after the other ${serial.toFixed(0)} ms`);
+    for (const [label, ms] of compiled) context.progress(`${ms.toFixed(1).padStart(8)} ms  ${label}`);
     const bound = await bindTrace(states, trace, capacity);
-    context.progress(`${name}: compiled in ${(performance.now() - start).toFixed(0)} ms`);
     const inputs = packedInputs(trace, config.vocabSize, BATCH, TOKENS);
     const run = async (): Promise<void> => {
       await bound.run({ values, inputs });

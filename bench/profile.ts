@@ -1,5 +1,8 @@
 /** Where the time of a plan goes: every launch timed by itself and grouped by kernel and shapes. */
-import type { BoundPlan } from '../src/engine/devices/webgpu/plan';
+import { newCounters } from '../src/engine/devices/webgpu/counters';
+import { PipelineCache } from '../src/engine/devices/webgpu/pipelines';
+import type { BoundPlan, GpuContext } from '../src/engine/devices/webgpu/plan';
+import type { Trace } from '../src/engine/trace';
 import { sizeOf, type Dispatch, type RunValues } from '../src/kernels/op';
 import { timed } from './harness';
 
@@ -87,4 +90,18 @@ export function profileTable(title: string, rows: readonly ProfileRow[]): string
       `${String(r.launches).padStart(3)} × ${r.each.toFixed(3).padStart(7)} ms  ${r.label}`,
   );
   return [`${title}: ${launches} launches, ${sum.toFixed(1)} ms in all`, ...lines].join('\n');
+}
+
+/**
+ * Milliseconds to compile each pipeline of a trace, one after the other, slowest first. Means something only in a
+ * fresh browser, whose shader cache is empty.
+ */
+export async function compileTimes(gpu: GpuContext, trace: Trace): Promise<[label: string, ms: number][]> {
+  const pipelines = new PipelineCache(gpu.device, newCounters());
+  const times = new Map<string, number>();
+  for (const { kernel, constants } of trace.nodes.flatMap(({ op, node }) => op.webgpu(node, gpu.profile))) {
+    const label = `${kernel.name}  ${JSON.stringify(constants ?? {})}`;
+    if (!times.has(label)) times.set(label, await timed(() => pipelines.get(kernel, constants)));
+  }
+  return [...times].sort((a, b) => b[1] - a[1]);
 }
