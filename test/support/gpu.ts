@@ -54,7 +54,7 @@ export async function runOp<I extends Tensors, O extends string, A>(
   return guarded(context, async () => {
     const plan = await Plan.compile(context, trace, capacity);
     try {
-      return (await plan.bind('test', {}).run({ values, inputs: data, read: names })) as Record<O, HostArray>;
+      return await plan.bind('test', {}).run({ values, inputs: data, read: names });
     } finally {
       plan.dispose();
     }
@@ -65,12 +65,11 @@ export async function runOp<I extends Tensors, O extends string, A>(
 export async function guarded<T>({ device }: GpuContext, body: () => Promise<T>): Promise<T> {
   device.pushErrorScope('validation');
   device.pushErrorScope('out-of-memory');
-  try {
-    return await body();
-  } finally {
-    const memory = await device.popErrorScope();
-    const validation = await device.popErrorScope();
-    const error = memory ?? validation;
-    if (error) throw new Error(`the GPU reported: ${error.message}`);
-  }
+  const [outcome] = await Promise.allSettled([body()]);
+  const memory = await device.popErrorScope();
+  const validation = await device.popErrorScope();
+  const error = memory ?? validation;
+  if (error) throw new Error(`the GPU reported: ${error.message}`);
+  if (outcome.status === 'rejected') throw outcome.reason;
+  return outcome.value;
 }
