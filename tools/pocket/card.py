@@ -105,7 +105,7 @@ below 0.1 after {a_below} steps, {a_exact} of 7 exact.
 
 (b) 500 words, tested on 100 others (`tools/pocket/pig-latin-words.json`), learning
 rate {b_lr} falling linearly to zero, {b_steps} steps of {b_batch} examples, {b_tokens} tokens:
-{b_before:.0%} exact before, **{b_acc}** after.
+{b_before:.0%} exact before, **{b_acc}** after. Other settings, by `check_pig_latin.py`: {others}.
 
 In (b) all leading consonants move (`street`: `eet-stray`); the documentation's own
 `split`: `plit-say` in (a) does not follow that rule and is simply memorized.
@@ -134,7 +134,11 @@ def main():
 
     table = "\n".join(f"| {k} | {v:.0%} | {r['chat'][k]:.0%} |" for k, v in r["exercises"].items())
     middle = ", ".join(f"{k} ({v:.0%})" for k, v in r["exercises"].items() if 0.2 <= v <= 0.8)
+    others = "; ".join(
+        f"learning rate {x['learning_rate']} {x['schedule']}, {x['steps']} steps of {x['batch']}, {x['tokens']:,} tokens: {x['held_out_accuracy']:.0%}"
+        for x in r.get("words_other_settings", [])) or "none"
     out = TEXT.format(
+        others=others,
         parameters=r["parameters"], prose_share=g["prose"],
         n_exercises=len(data.NAMES), n_facts=sum(len(x[1]) for x in data.FACTS.values()), seed=g["seed"],
         steps=t["steps"], tokens=t["tokens"] / 1e6, minutes=t["minutes"], muon_lr=g["muon_lr"], adam_lr=g["adam_lr"],
