@@ -3,7 +3,16 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { DatumPayload } from '../../src/api/contract/types';
 import type { Engine } from '../../src/engine/engine';
 import { expectClose, relativeError } from '../support/compare';
-import { createModel, crossEntropy, datum, loadFixture, openEngine, type Fixture } from '../support/engine';
+import {
+  createModel,
+  createSampler,
+  crossEntropy,
+  datum,
+  GREEDY,
+  loadFixture,
+  openEngine,
+  type Fixture,
+} from '../support/engine';
 
 let engine: Engine;
 beforeAll(async () => {
@@ -129,5 +138,43 @@ describe('accumulation', () => {
     whole.logprobs.forEach((row, i) => expectClose(row, halves.logprobs[i]!, { atol: 1e-5 }, `datum ${i}`));
     expectClose([whole.loss], [halves.loss], { atol: 0, rtol: 1e-5 }, 'loss:sum');
     expectSameGradients(whole.gradients, halves.gradients);
+  });
+});
+
+describe('models of one base', () => {
+  it('do not disturb each other when they train and sample at once, while plans grow', async () => {
+    const fixture = await loadFixture('untied');
+    // every request longer than the last, so that each needs a larger plan than there is
+    const requests = [3, 50, 90, 128].map((n, i) =>
+      datums(new Array<number>(2 * i + 1).fill(n), fixture.vocabSize),
+    );
+    const { losses: _losses, gradNorms: _norms, final: _final, ...adamParams } = fixture.runs.clipped;
+    const work = async (on: Engine, adapter: Fixture['adapter'] | null): Promise<unknown> => {
+      const modelId = await createModel(on, fixture, adapter);
+      const results = requests.flatMap((data): Promise<unknown>[] => [
+        crossEntropy(on, modelId, data),
+        on.optimStep({ modelId, adamParams }),
+        crossEntropy(on, modelId, data.toReversed(), true),
+        createSampler(on, { modelId }).then((samplerId) =>
+          on.sample({
+            samplerId,
+            prompt: data[0]!.tokens.slice(0, 100),
+            numSamples: 3,
+            params: { ...GREEDY, temperature: 1 },
+            promptLogprobs: true,
+          }),
+        ),
+      ]);
+      return [await Promise.all(results), await on.debugGetAdapter(modelId)];
+    };
+    const fresh = await openEngine();
+    const atOnce = await Promise.all([
+      work(fresh, fixture.adapter),
+      work(fresh, null),
+      work(fresh, fixture.adapter),
+    ]);
+    await fresh.dispose();
+    const alone = [await work(engine, fixture.adapter), await work(engine, null)];
+    expect(atOnce).toEqual([...alone, alone[0]]);
   });
 });

@@ -31,13 +31,20 @@ function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
   return { requestAdapter } as GPU;
 }
 
-/** An engine that knows the fixtures by their folder names, and the built-in models. */
-export function openEngine(role?: AdapterRole): Promise<Engine> {
+/**
+ * An engine that knows the fixtures by their folder names, and the built-in models.
+ * Whatever the GPU complains about while it is open fails the test run.
+ */
+export async function openEngine(role?: AdapterRole): Promise<Engine> {
   const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, folder(name)]));
-  return Engine.create({
+  const engine = await Engine.create({
     ...(role && { gpu: gpuInRole(role) }),
     resolveModel: (name, options) => loadModel(name, { ...options, modelSources }),
   });
+  engine.gpu.device.addEventListener('uncapturederror', ({ error }) =>
+    reportError(new Error(`the GPU reported: ${error.message}`)),
+  );
+  return engine;
 }
 
 /** LoRA matrices by canonical name: A (r, in), B (out, r). */
