@@ -169,17 +169,17 @@ function registerLaunch(
   { mode, problem: { rows, cols, depth }, bind, flags }: Launch,
   quads: boolean,
 ): Dispatch {
-  const blocks = few(rows) && mode !== 'TN' ? 1 : 4;
-  const grid: Dispatch['grid'] = quads
-    ? (v) => spread(ceilDiv(sizeOf(rows, v), 4 * blocks) * ceilDiv(cols, 16))
-    : (v) => spread(ceilDiv(ceilDiv(sizeOf(rows, v), 8) * (cols / 4), 4));
+  const blocks = few(rows) ? 1 : 5; // of four rows
   const sizes: Dispatch['params'] = (v) => ({
     rows: sizeOf(rows, v),
     cols,
     depth: sizeOf(depth, v),
     ...flags,
   });
-  if (mode === 'TN') return { kernel: quadTnKernel, bind, params: sizes, grid };
+  if (mode === 'TN') {
+    const grid: Dispatch['grid'] = (v) => spread(ceilDiv(sizeOf(rows, v), 16) * ceilDiv(cols, 16));
+    return { kernel: quadTnKernel, bind, params: sizes, grid };
+  }
   return {
     kernel: quads ? quadKernel : registerKernel,
     constants: { B_ROWS_ARE_COLUMNS: mode === 'NT', ...(quads && { BLOCKS: blocks }) },
@@ -190,7 +190,9 @@ function registerLaunch(
         mode === 'NT' ? { b_col: k, b_step: k / 4, b_next: 1 } : { b_col: 1, b_step: cols / 4, b_next: cols };
       return { ...sizes(v), ...steps };
     },
-    grid,
+    grid: quads
+      ? (v) => spread(ceilDiv(sizeOf(rows, v), 4 * blocks) * ceilDiv(cols, 32))
+      : (v) => spread(ceilDiv(ceilDiv(sizeOf(rows, v), 8) * (cols / 4), 4)),
   };
 }
 
