@@ -11,6 +11,8 @@ import {
 import { promptOf } from './pig-latin';
 
 export const BASE_MODEL = 'webtinker/pocket';
+/** Fixes the fresh adapter, so that a link to the page repeats a run. */
+const SEED = 1;
 
 export interface StepResult {
   /** mean negative log-probability of the weighted targets */
@@ -43,7 +45,7 @@ export class Session {
 
   /** Forgets what was learned: a fresh adapter takes the place of the present one. */
   async startOver(rank: number): Promise<void> {
-    const fresh = await this.service.createLoraTrainingClient({ baseModel: BASE_MODEL, rank });
+    const fresh = await this.service.createLoraTrainingClient({ baseModel: BASE_MODEL, rank, seed: SEED });
     const old = this.#rank > 0 ? this.#training : undefined;
     this.#training = fresh;
     this.#rank = rank;

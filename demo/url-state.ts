@@ -8,7 +8,7 @@ export interface Settings {
 }
 
 export const RANKS = [1, 2, 4, 8, 16, 32, 64, 128, 256];
-/** Found by trying rates on the default model; see models/pocket/README.md. */
+/** Found by trying rates and seeds on the default model: enough to learn all seven examples by heart. */
 export const DEFAULTS: Readonly<Settings> = { rank: 32, learningRate: 5e-3, steps: 20 };
 export const MAX_STEPS = 10_000;
 

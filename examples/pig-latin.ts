@@ -6,7 +6,7 @@
  */
 import { Datum, ModelInput, ServiceClient, type Tokenizer } from '../src/index';
 
-const STEPS = 15;
+const STEPS = 20;
 const LEARNING_RATE = 5e-3;
 
 // What is there to train?
@@ -17,7 +17,7 @@ for (const item of supportedModels) console.log(`- ${item.modelName}`);
 console.log(`on ${device.kind}, ${device.adapter}\n`);
 
 const baseModel = 'webtinker/pocket';
-const trainingClient = await serviceClient.createLoraTrainingClient({ baseModel, rank: 32 });
+const trainingClient = await serviceClient.createLoraTrainingClient({ baseModel, rank: 32, seed: 1 });
 
 // Create some training examples
 const examples = [
