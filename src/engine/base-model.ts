@@ -18,29 +18,35 @@ export class BaseModel {
     readonly plans: PlanCache,
   ) {}
 
-  /** Uploads a loaded model. */
+  /**
+   * Uploads a loaded model.
+   * @throws OutOfMemoryError
+   */
   static upload(
     context: GpuContext,
     { name, config, tensors, tokenizer }: LoadedModel,
     onProgress: (event: ProgressEvent) => void = () => undefined,
-  ): BaseModel {
+  ): Promise<BaseModel> {
     const { memory } = context;
-    const buffers: Record<string, GPUBuffer> = {};
-    const total = tensors.size;
-    let loaded = 0;
-    for (const weight of stackWeights(config, tensors)) {
-      const bytes = weight.parts.reduce((n, p) => n + p.byteLength, 0);
-      const buffer = memory.storage(`${name}.${weight.name}`, bytes);
-      let at = 0;
-      for (const part of weight.parts) {
-        memory.write(buffer, at, part);
-        at += part.byteLength;
+    const upload = (): BaseModel => {
+      const buffers: Record<string, GPUBuffer> = {};
+      const total = tensors.size;
+      let loaded = 0;
+      for (const weight of stackWeights(config, tensors)) {
+        const bytes = weight.parts.reduce((n, p) => n + p.byteLength, 0);
+        const buffer = memory.storage(`${name}.${weight.name}`, bytes);
+        let at = 0;
+        for (const part of weight.parts) {
+          memory.write(buffer, at, part);
+          at += part.byteLength;
+        }
+        buffers[weight.name] = buffer;
+        loaded += weight.parts.length;
+        onProgress({ phase: 'upload', what: name, loaded: Math.min(loaded, total), total });
       }
-      buffers[weight.name] = buffer;
-      loaded += weight.parts.length;
-      onProgress({ phase: 'upload', what: name, loaded: Math.min(loaded, total), total });
-    }
-    return new BaseModel(context, name, config, tokenizer, buffers, new PlanCache(context));
+      return new BaseModel(context, name, config, tokenizer, buffers, new PlanCache(context));
+    };
+    return memory.allocate(`the weights of ${name}`, upload);
   }
 
   /** Longest sequence, in tokens. */

@@ -45,16 +45,19 @@ export class DecodeContext {
     const plan = await Plan.compile(base.context, decodeTrace({ config: base.config, adapter }, capacity), {
       B: batch,
     });
-    const buffers: Record<string, GPUBuffer> = {
-      decode: memory.storage('decode.state', 4 * decodeStateLayout(batch).length),
-      'out.tokens': memory.storage('decode.tokens', 4 * batch * steps),
-      'out.logprobs': memory.storage('decode.logprobs', 4 * batch * steps),
-      stop: memory.storage('decode.stop', 4 * stops),
-    };
-    for (let i = 0; i < layers; i++) {
-      buffers[`cache.k.${i}`] = memory.storage(`cache.k.${i}`, 4 * rows * kvHeads * headDim);
-      buffers[`cache.v.${i}`] = memory.storage(`cache.v.${i}`, 4 * rows * kvHeads * headDim);
-    }
+    const buffers = await memory.allocate('the key/value cache', () => {
+      const made: Record<string, GPUBuffer> = {
+        decode: memory.storage('decode.state', 4 * decodeStateLayout(batch).length),
+        'out.tokens': memory.storage('decode.tokens', 4 * batch * steps),
+        'out.logprobs': memory.storage('decode.logprobs', 4 * batch * steps),
+        stop: memory.storage('decode.stop', 4 * stops),
+      };
+      for (let i = 0; i < layers; i++) {
+        made[`cache.k.${i}`] = memory.storage(`cache.k.${i}`, 4 * rows * kvHeads * headDim);
+        made[`cache.v.${i}`] = memory.storage(`cache.v.${i}`, 4 * rows * kvHeads * headDim);
+      }
+      return made;
+    });
     const states = { ...base.buffers, ...weights, ...buffers };
     return new DecodeContext(base, adapter, capacity, buffers, states, plan.bind('context', states));
   }

@@ -8,7 +8,7 @@ import type {
   SampleRequest,
   SamplerInfo,
 } from '../api/contract/backend';
-import { DeviceLostError, NotFoundError } from '../api/contract/errors';
+import { DeviceLostError, InternalServerError, NotFoundError } from '../api/contract/errors';
 import type {
   EngineStats,
   ForwardBackwardPayload,
@@ -67,6 +67,8 @@ export class Engine implements Backend {
   readonly #samplers = new Map<string, Sampler>();
   readonly #scheduler = new Scheduler();
   #lost: DeviceLostError | undefined;
+  /** an error the GPU reported and nobody asked for: results since then are not to be trusted */
+  #fault: InternalServerError | undefined;
   #ids = 0;
 
   private constructor(
@@ -76,6 +78,9 @@ export class Engine implements Backend {
     void context.device.lost.then(({ reason, message }) => {
       if (reason === 'destroyed' && this.#disposed) return;
       this.#lost = new DeviceLostError(`The GPU was lost (${message || reason}); reload to start again.`);
+    });
+    context.device.addEventListener('uncapturederror', ({ error }) => {
+      this.#fault ??= new InternalServerError(`The GPU refused a command: ${error.message}`);
     });
   }
   #disposed = false;
@@ -105,15 +110,20 @@ export class Engine implements Backend {
 
   async createModel(request: CreateModelRequest, onProgress?: Progress): Promise<ModelInfo> {
     checkCreateModel(request);
-    const { base } = await this.#base(request.baseModel, onProgress);
-    const { seed, ...shape } = request.lora;
-    const id = `model-${++this.#ids}`;
-    const layout = adapterLayout(base.config, shape);
-    const model = new TrainingModel(id, base, layout, seed ?? Math.floor(Math.random() * 2 ** 32));
-    this.#models.set(id, model);
-    // not awaited: shaders compile while the caller prepares its data; a failure shows again at the first step
-    model.prepare().catch(() => undefined);
-    return this.#info(model);
+    return this.#guard(async () => {
+      const { base } = await this.#base(request.baseModel, onProgress);
+      const { seed, ...shape } = request.lora;
+      const id = `model-${++this.#ids}`;
+      const layout = adapterLayout(base.config, shape);
+      const model = await this.context.memory.allocate(
+        'the adapter and its moments',
+        () => new TrainingModel(id, base, layout, seed ?? Math.floor(Math.random() * 2 ** 32)),
+      );
+      this.#models.set(id, model);
+      // not awaited: shaders compile while the caller prepares its data; a failure shows again at the first step
+      model.prepare().catch(() => undefined);
+      return this.#info(model);
+    });
   }
 
   async getInfo(modelId: string): Promise<ModelInfo> {
@@ -141,10 +151,11 @@ export class Engine implements Backend {
 
   async createSampler(request: CreateSamplerRequest, onProgress?: Progress): Promise<SamplerInfo> {
     const id = `sampler-${++this.#ids}`;
-    const sampler =
+    const sampler = await this.#guard(() =>
       request.kind === 'base'
-        ? await this.#baseSampler(id, request.baseModel, onProgress)
-        : await this.#scheduler.run(request.modelId, () => this.#snapshot(id, this.#model(request.modelId)));
+        ? this.#baseSampler(id, request.baseModel, onProgress)
+        : this.#scheduler.run(request.modelId, () => this.#snapshot(id, this.#model(request.modelId))),
+    );
     this.#samplers.set(id, sampler);
     return { samplerId: id, baseModel: sampler.base.name };
   }
@@ -249,7 +260,7 @@ export class Engine implements Backend {
   async #load(name: string, onProgress?: Progress): Promise<Loaded> {
     const resolve = this.options.resolveModel ?? loadModel;
     const model = await resolve(name, onProgress ? { onProgress } : {});
-    const base = BaseModel.upload(this.context, model, onProgress);
+    const base = await BaseModel.upload(this.context, model, onProgress);
     return {
       base,
       pool: new DecodeContextPool(base),
@@ -286,14 +297,24 @@ export class Engine implements Backend {
     );
   }
 
-  /** Failures after the GPU was lost are its loss. */
+  /** Failures after the GPU was lost are its loss; a result during which the GPU complained is none. */
   async #guard<T>(job: () => Promise<T>): Promise<T> {
     if (this.#lost) throw this.#lost;
+    let result: T;
     try {
-      return await job();
+      result = await job();
     } catch (error) {
-      throw this.#lost ?? error;
+      throw this.#lost ?? this.#takeFault() ?? error;
     }
+    const fault = this.#takeFault();
+    if (fault) throw fault;
+    return result;
+  }
+
+  #takeFault(): InternalServerError | undefined {
+    const fault = this.#fault;
+    this.#fault = undefined;
+    return fault;
   }
 }
 

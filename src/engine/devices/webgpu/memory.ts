@@ -6,11 +6,45 @@ const align = (bytes: number): number => Math.max(256, Math.ceil(bytes / 256) * 
 
 export class GpuMemory {
   readonly #held = new Map<GPUBuffer, number>();
+  /** buffers made inside `allocate` */
+  #batch: GPUBuffer[] | undefined;
 
   constructor(
     readonly device: GPUDevice,
     readonly counters: GpuCounters,
   ) {}
+
+  /**
+   * Runs `make`, which creates buffers, and waits until the GPU has them all. If
+   * it cannot, those it has are freed again.
+   * @throws OutOfMemoryError naming `what`
+   */
+  async allocate<T>(what: string, make: () => T): Promise<T> {
+    const batch: GPUBuffer[] = [];
+    const { bytes } = this.counters;
+    this.device.pushErrorScope('out-of-memory');
+    this.#batch = batch;
+    try {
+      const made = make();
+      const wanted = this.counters.bytes - bytes;
+      this.#batch = undefined;
+      const error = await this.device.popErrorScope();
+      if (error) {
+        throw new OutOfMemoryError(
+          `The GPU has no room for ${what} (${Math.ceil(wanted / 2 ** 20)} MiB). Use a smaller batch or model, or close what else uses the GPU.`,
+          { cause: error },
+        );
+      }
+      return made;
+    } catch (error) {
+      if (this.#batch) {
+        this.#batch = undefined;
+        await this.device.popErrorScope();
+      }
+      for (const buffer of batch) this.free(buffer);
+      throw error;
+    }
+  }
 
   /** A zero-filled storage buffer of at least `bytes`. */
   storage(label: string, bytes: number): GPUBuffer {
@@ -69,6 +103,7 @@ export class GpuMemory {
     }
     const buffer = this.device.createBuffer({ label, size, usage });
     this.#held.set(buffer, size);
+    this.#batch?.push(buffer);
     this.counters.bufferCreations++;
     this.counters.bytes += size;
     this.counters.peakBytes = Math.max(this.counters.peakBytes, this.counters.bytes);

@@ -78,7 +78,10 @@ export class Plan {
   /** Compiles a trace; all its pipelines compile in parallel. */
   static async compile(context: GpuContext, trace: Trace, capacity: RunValues): Promise<Plan> {
     const { dispatches, pipelines } = await lower(context, trace);
-    return new Plan(context, trace, capacity, dispatches, pipelines);
+    return context.memory.allocate(
+      `the plan '${trace.name}'`,
+      () => new Plan(context, trace, capacity, dispatches, pipelines),
+    );
   }
 
   /** Compiles the pipelines of a trace for a later plan, which then finds them ready. */

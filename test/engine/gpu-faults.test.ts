@@ -1,0 +1,77 @@
+/** What the GPU refuses or loses becomes a typed error, and costs nothing that was there before. */
+import { afterEach, describe, expect, it } from 'vitest';
+import { DeviceLostError, InternalServerError, OutOfMemoryError } from '../../src/api/contract/errors';
+import type { ForwardBackwardRequest } from '../../src/api/contract/backend';
+import { Engine } from '../../src/engine/engine';
+import { gpu } from '../support/gpu';
+
+let engine: Engine | undefined;
+afterEach(async () => {
+  await engine?.dispose();
+  engine = undefined;
+});
+
+const LORA = { rank: 4, seed: 1, trainMlp: true, trainAttn: true, trainUnembed: true };
+
+/** A model on the default base, and a request for it. */
+async function modelAndRequest(): Promise<[Engine, ForwardBackwardRequest]> {
+  engine = await Engine.create();
+  const { modelId } = await engine.createModel({
+    baseModel: 'webtinker/pocket',
+    lora: LORA,
+    userMetadata: {},
+  });
+  const tokens = [72, 101, 108, 108];
+  const tensor = (dtype: 'int64' | 'float32', values: number[]) => ({
+    dtype,
+    shape: [values.length],
+    data: dtype === 'int64' ? Float64Array.from(values) : Float32Array.from(values),
+  });
+  const lossFnInputs = {
+    target_tokens: tensor('int64', [101, 108, 108, 111]),
+    weights: tensor('float32', [1, 1, 1, 1]),
+  };
+  const data = [{ tokens, lossFnInputs }];
+  return [engine, { modelId, data, lossFn: 'cross_entropy', lossFnConfig: {}, forwardOnly: false }];
+}
+
+describe('a GPU that refuses', () => {
+  it('fails the request during which it complained, and only that one', async () => {
+    const [engine, request] = await modelAndRequest();
+    const before = await engine.forwardBackward(request);
+    const { device } = engine.gpu;
+    const small = device.createBuffer({ size: 16, usage: GPUBufferUsage.COPY_DST });
+    device.queue.writeBuffer(small, 0, new Uint8Array(16));
+    const encoder = device.createCommandEncoder();
+    encoder.clearBuffer(small, 0, 64);
+    device.queue.submit([encoder.finish()]);
+    await expect(engine.forwardBackward(request)).rejects.toThrow(InternalServerError);
+    const after = await engine.forwardBackward(request);
+    expect(after.metrics['loss:sum']).toBe(before.metrics['loss:sum']);
+  });
+
+  it('that is out of memory names what it lacks room for, and frees what it had', async () => {
+    const { memory, counters, device } = await gpu();
+    const bytes = counters.bytes;
+    const tooLarge = device.limits.maxBufferSize + 256;
+    const attempt = memory.allocate('a test', () => {
+      memory.storage('fits', 1024);
+      memory.storage('does not fit', tooLarge);
+    });
+    await expect(attempt).rejects.toThrow(OutOfMemoryError);
+    await expect(attempt).rejects.toThrow(/does not fit needs a buffer of/);
+    expect(counters.bytes).toBe(bytes);
+  });
+
+  it('and is lost rejects what is in flight and what comes', async () => {
+    const [engine, request] = await modelAndRequest();
+    await engine.forwardBackward(request);
+    const inFlight = engine.forwardBackward(request);
+    engine.gpu.device.destroy();
+    await expect(inFlight).rejects.toThrow(DeviceLostError);
+    await expect(engine.forwardBackward(request)).rejects.toThrow(DeviceLostError);
+    await expect(
+      engine.createModel({ baseModel: 'webtinker/pocket', lora: LORA, userMetadata: {} }),
+    ).rejects.toThrow(DeviceLostError);
+  });
+});
