@@ -28,7 +28,7 @@ export interface ServiceClientOptions {
 }
 
 export interface CreateLoraTrainingClientOptions extends LoraConfigInit {
-  /** default: the embedded model */
+  /** a built-in model, or the URL of a Hugging Face folder (absolute, or `/path/` on the page's server); default: the embedded model */
   readonly baseModel?: string;
   readonly userMetadata?: Readonly<Record<string, string>>;
   readonly onProgress?: ProgressCallback;

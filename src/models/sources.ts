@@ -44,8 +44,12 @@ export function knownModels(modelSources: ModelSources = {}): string[] {
   return [...new Set([...BUILT_IN.keys(), ...Object.keys(modelSources)])];
 }
 
+/** A name that is itself an address: `https://host/folder/`, or `/folder/` on the page's own server. */
+const ADDRESS = /^(https?:\/)?\//;
+
 /**
- * The files of a model; a registered name comes before a built-in one.
+ * The files of a model: a registered name, a built-in one, or the address of a
+ * folder with `config.json`, `model.safetensors` and the tokenizer's files.
  *
  * @throws NotFoundError for an unknown name, listing the known ones
  * @throws BadRequestError if the registered address is not a URL
@@ -54,8 +58,9 @@ export function resolveModel(name: string, modelSources: ModelSources = {}): Mod
   if (Object.hasOwn(modelSources, name)) return folderSource(name, modelSources[name]!);
   const builtIn = BUILT_IN.get(name);
   if (builtIn) return builtIn();
+  if (ADDRESS.test(name)) return folderSource(name, name);
   throw new NotFoundError(
-    `base_model: unknown model '${name}'; known: ${knownModels(modelSources).join(', ')}`,
+    `base_model: unknown model '${name}'; known: ${knownModels(modelSources).join(', ')}, or the URL of a model's folder`,
   );
 }
 

@@ -245,6 +245,15 @@ describe('bad input', () => {
     expect(lossOf(await after)).toBe(lossOf(await good.forward(data, 'cross_entropy')));
   });
 
+  it('trains a model named by the URL of its folder, and says so', async () => {
+    const training = await service.createLoraTrainingClient({
+      baseModel: '/test/fixtures/models/tied/',
+      rank: 4,
+    });
+    expect((await training.getInfo()).modelName).toBe('/test/fixtures/models/tied/');
+    await training.dispose();
+  });
+
   it.each<[string, () => PromiseLike<unknown>, new (m: string) => Error, string]>([
     [
       'rank 0',

@@ -56,6 +56,14 @@ describe('loadModel', () => {
     }
   });
 
+  it('takes the address of a folder for a name', async () => {
+    const model = await loadModel('/test/fixtures/models/tied');
+    expect(model.config.tieWordEmbeddings).toBe(true);
+    expect(await loadConfig(new URL('/test/fixtures/models/tied/', location.href).href)).toEqual(
+      model.config,
+    );
+  });
+
   it('reads the configuration alone', async () => {
     expect((await loadConfig('tied', { modelSources })).maxPositionEmbeddings).toBe(128);
   });
