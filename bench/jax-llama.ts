@@ -4,7 +4,7 @@
  *
  * jax-js counts references: passing an array consumes it, `.ref` keeps it for another use.
  */
-import { blockUntilReady, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
+import { getWebGPUDevice, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
 import {
   ADAM,
   ALPHA,
@@ -205,8 +205,10 @@ export class JaxLlama {
     this.#adapter = out.adapter;
     this.#m = out.m;
     this.#v = out.v;
-    await blockUntilReady([out.adapter, out.m, out.v]);
-    return ((await out.loss.data()) as Float32Array)[0]!;
+    // reading one result submits the whole step; waiting for each array would be one more readback apiece
+    const value = ((await out.loss.data()) as Float32Array)[0]!;
+    await getWebGPUDevice().queue.onSubmittedWorkDone();
+    return value;
   }
 
   dispose(): void {
