@@ -2,7 +2,7 @@
 import { Datum, ModelInput, ServiceClient } from '../src/index';
 
 const service = new ServiceClient();
-const training = await service.createLoraTrainingClient({ baseModel: 'webtinker/pocket', rank: 32 });
+const training = await service.createLoraTrainingClient({ baseModel: 'webtinker/pocket', rank: 32, seed: 1 });
 const tokenizer = await training.getTokenizer();
 
 const prompt = tokenizer.encode('English: banana split\nPig Latin:');
@@ -15,7 +15,7 @@ const datum = new Datum({
   lossFnInputs: { target_tokens: tokens.slice(1), weights: weights.slice(1) },
 });
 
-for (let step = 0; step < 10; step++) {
+for (let step = 0; step < 20; step++) {
   const forwardBackward = training.forwardBackward([datum], 'cross_entropy'); // queued at once …
   const optim = training.optimStep({ learningRate: 5e-3 }); // … and so is this: no wait in between
   console.log((await forwardBackward).metrics['loss:sum']);
