@@ -27,7 +27,8 @@ import {
 } from '../api/contract/validate';
 import { parameterCount } from '../models/config';
 import { knownModels } from '../models/sources';
-import { loadConfig, loadModel, type LoadedModel } from '../models/load';
+import type { DecoderConfig } from '../models/config';
+import { loadConfig, loadModel, type LoadedModel, type LoadOptions } from '../models/load';
 import type { LossName } from '../kernels/loss/index';
 import { BaseModel } from './base-model';
 import { DecodeContextPool } from './decode-context';
@@ -38,7 +39,7 @@ import { adapterLayout } from './program/adapter';
 import { Sampler } from './sampler';
 import { Scheduler } from './scheduler';
 import { decoderOf, type Decode } from './tokenizer';
-import { TrainingModel, type Submitted } from './training-model';
+import { prepareTraining, TrainingModel, type Submitted } from './training-model';
 
 export interface EngineOptions {
   /** which GPU; default `navigator.gpu` */
@@ -46,7 +47,7 @@ export interface EngineOptions {
   /** where models come from; default: the built-in ones */
   readonly resolveModel?: (
     name: string,
-    options: { readonly onProgress?: (event: ProgressEvent) => void },
+    options: Pick<LoadOptions, 'onProgress' | 'onConfig'>,
   ) => Promise<LoadedModel>;
 }
 
@@ -111,8 +112,13 @@ export class Engine implements Backend {
   async createModel(request: CreateModelRequest, onProgress?: Progress): Promise<ModelInfo> {
     checkCreateModel(request);
     return this.#guard(async () => {
-      const { base } = await this.#base(request.baseModel, onProgress);
       const { seed, ...shape } = request.lora;
+      const prepare = (config: DecoderConfig): void => {
+        // not awaited: shaders compile while weights load and the caller prepares its data; a failure shows again at the first step
+        prepareTraining(this.context, config, adapterLayout(config, shape)).catch(() => undefined);
+      };
+      const { base } = await this.#base(request.baseModel, onProgress, prepare);
+      prepare(base.config);
       const id = `model-${++this.#ids}`;
       const layout = adapterLayout(base.config, shape);
       const model = await this.context.memory.allocate(
@@ -120,8 +126,6 @@ export class Engine implements Backend {
         () => new TrainingModel(id, base, layout, seed ?? Math.floor(Math.random() * 2 ** 32)),
       );
       this.#models.set(id, model);
-      // not awaited: shaders compile while the caller prepares its data; a failure shows again at the first step
-      model.prepare().catch(() => undefined);
       return this.#info(model);
     });
   }
@@ -245,10 +249,10 @@ export class Engine implements Backend {
   }
 
   /** Loads a base model once, however many ask for it. A failure is forgotten, so that a later call tries again. */
-  #base(name: string, onProgress?: Progress): Promise<Loaded> {
+  #base(name: string, onProgress?: Progress, onConfig?: LoadOptions['onConfig']): Promise<Loaded> {
     let loaded = this.#bases.get(name);
     if (!loaded) {
-      loaded = this.#load(name, onProgress).catch((error: unknown) => {
+      loaded = this.#load(name, onProgress, onConfig).catch((error: unknown) => {
         this.#bases.delete(name);
         throw error;
       });
@@ -257,9 +261,9 @@ export class Engine implements Backend {
     return loaded;
   }
 
-  async #load(name: string, onProgress?: Progress): Promise<Loaded> {
+  async #load(name: string, onProgress: Progress, onConfig: LoadOptions['onConfig']): Promise<Loaded> {
     const resolve = this.options.resolveModel ?? loadModel;
-    const model = await resolve(name, onProgress ? { onProgress } : {});
+    const model = await resolve(name, { ...(onProgress && { onProgress }), ...(onConfig && { onConfig }) });
     const base = await BaseModel.upload(this.context, model, onProgress);
     return {
       base,

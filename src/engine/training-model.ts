@@ -9,9 +9,10 @@ import type {
 } from '../api/contract/types';
 import type { LossName } from '../kernels/loss/index';
 import { philoxUniform } from '../kernels/philox';
+import type { DecoderConfig } from '../models/config';
 import type { BaseModel } from './base-model';
 import { microBatchTokens, packBatches } from './batch';
-import { Plan } from './devices/webgpu/plan';
+import { Plan, type GpuContext } from './devices/webgpu/plan';
 import { copyBuffer, readBuffer } from './devices/webgpu/readback';
 import type { AdapterLayout } from './program/adapter';
 import { forwardTrace, optimizerTrace, trainTrace } from './program/steps';
@@ -45,16 +46,6 @@ export class TrainingModel {
       'lora.m': memory.storage(`${id}.m`, bytes),
       'lora.v': memory.storage(`${id}.v`, bytes),
     };
-  }
-
-  /** Compiles what a training step needs, so that the first one need not wait for all of it. */
-  async prepare(): Promise<void> {
-    const { base, layout } = this;
-    const traces = [
-      trainTrace({ config: base.config, adapter: layout }, 'cross_entropy'),
-      optimizerTrace(layout),
-    ];
-    await Promise.all(traces.map((trace) => Plan.prepare(base.context, trace)));
   }
 
   /** Forward, and unless `forwardOnly` backward; gradients add up until `optimStep`. */
@@ -180,6 +171,16 @@ function forwardLoss(logprob: Float32Array, weights: Float32Array): number {
   let loss = 0;
   for (let t = 0; t < logprob.length; t++) loss -= weights[t]! === 0 ? 0 : weights[t]! * logprob[t]!;
   return loss;
+}
+
+/** Compiles the shaders of a training step on such a model, which later plans then find ready. */
+export async function prepareTraining(
+  context: GpuContext,
+  config: DecoderConfig,
+  adapter: AdapterLayout,
+): Promise<void> {
+  const traces = [trainTrace({ config, adapter }, 'cross_entropy'), optimizerTrace(adapter)];
+  await Promise.all(traces.map((trace) => Plan.prepare(context, trace)));
 }
 
 /** B zero; A uniform in ±1/√in, each matrix from its own stream of `seed`. */

@@ -11,6 +11,8 @@ export interface LoadOptions {
   /** how files are read; default: the global `fetch` */
   readonly fetch?: typeof globalThis.fetch;
   readonly onProgress?: (event: ProgressEvent) => void;
+  /** called as soon as it is known what the model is, before its weights are there */
+  readonly onConfig?: (config: DecoderConfig) => void;
   readonly signal?: AbortSignal;
 }
 
@@ -33,6 +35,7 @@ export interface LoadedModel {
 export async function loadModel(name: string, options: LoadOptions = {}): Promise<LoadedModel> {
   const source = resolveModel(name, options.modelSources);
   const config = await loadConfig(name, options);
+  options.onConfig?.(config);
   const [tokenizerJson, tokenizerConfig, weights] = await Promise.all([
     fetchJson(source['tokenizer.json'], options),
     fetchJson(source['tokenizer_config.json'], options),

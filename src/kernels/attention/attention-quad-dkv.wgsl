@@ -1,4 +1,4 @@
-// Gradients of the keys and values on software adapters. A quad takes four neighbouring keys of one kv head
+// Gradients of the keys and values on software adapters. A quad takes two neighbouring keys of one kv head
 // and walks over the query heads of its group and the later queries, four at a time:
 //   dv = Σ p·d_out;  dk = scale · Σ p·(d_out·v − delta)·q
 // Writes (=) the k and v columns of d_qkv. Layouts as in attention-quad.wgsl.
@@ -48,33 +48,27 @@ fn finish(x: Sums, row: u32, last: u32, kv: u32, lane: u32) {
 
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) id: u32) {
-  let tiles = (params.rows + 3u) / 4u;
+  let tiles = (params.rows + 1u) / 2u;
   let i = wid.x + wid.y * groups.x;
   if (i >= tiles * params.kv_heads) { return; }
   let lane = id % 4u;
   let kv = i / tiles;
-  let first = (i % tiles) * 4u;
-  let last = min(first + 3u, params.rows - 1u);
+  let first = (i % tiles) * 2u;
+  let last = min(first + 1u, params.rows - 1u);
   let group = params.heads / params.kv_heads;
 
   let k0 = key(first, kv, lane);
-  let k1 = key(min(first + 1u, last), kv, lane);
-  let k2 = key(min(first + 2u, last), kv, lane);
-  let k3 = key(min(first + 3u, last), kv, lane);
+  let k1 = key(last, kv, lane);
   let stop = segments[2u * last + 1u];
-  var x0 = Sums(); var x1 = Sums(); var x2 = Sums(); var x3 = Sums();
+  var x0 = Sums(); var x1 = Sums();
   for (var head = kv * group; head < (kv + 1u) * group; head++) {
     for (var t = first; t < stop; t += 4u) {
       let by = queries(t, stop - 1u, head, lane);
       x0 = advance(x0, k0, by, lane);
       x1 = advance(x1, k1, by, lane);
-      x2 = advance(x2, k2, by, lane);
-      x3 = advance(x3, k3, by, lane);
     }
   }
 
   finish(x0, first, last, kv, lane);
   finish(x1, first + 1u, last, kv, lane);
-  finish(x2, first + 2u, last, kv, lane);
-  finish(x3, first + 3u, last, kv, lane);
 }

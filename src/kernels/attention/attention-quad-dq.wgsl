@@ -1,4 +1,4 @@
-// Gradient of the queries on software adapters; quads and layouts as in attention-quad.wgsl:
+// Gradient of the queries on software adapters; layouts as in attention-quad.wgsl; a quad takes two queries:
 //   p = exp(score − lse);  delta = d_out · out;  dq = scale · Σ_j p·(d_out·v_j − delta)·k_j
 // Writes (=) the q columns of d_qkv and delta (rows, heads).
 
@@ -33,22 +33,20 @@ fn finish(dq: Slice, its: Query, row: u32, last: u32, head: u32, lane: u32) {
 
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) id: u32) {
-  let tiles = (params.rows + 3u) / 4u;
+  let tiles = (params.rows + 1u) / 2u;
   let i = wid.x + wid.y * groups.x;
   if (i >= tiles * params.heads) { return; }
   let lane = id % 4u;
   let head = i / tiles;
-  let first = (i % tiles) * 4u;
-  let last = min(first + 3u, params.rows - 1u);
+  let first = (i % tiles) * 2u;
+  let last = min(first + 1u, params.rows - 1u);
   let stride = (params.heads + 2u * params.kv_heads) * PARTS;
   let k_column = (params.heads + head / (params.heads / params.kv_heads)) * PARTS;
   let v_column = k_column + params.kv_heads * PARTS;
 
   let q0 = query(first, head, lane);
-  let q1 = query(min(first + 1u, last), head, lane);
-  let q2 = query(min(first + 2u, last), head, lane);
-  let q3 = query(min(first + 3u, last), head, lane);
-  var x0 = Slice(); var x1 = Slice(); var x2 = Slice(); var x3 = Slice();
+  let q1 = query(last, head, lane);
+  var x0 = Slice(); var x1 = Slice();
   for (var j = segments[2u * first]; j <= last; j += 4u) {
     let at0 = j * stride;
     let at1 = min(j + 1u, last) * stride;
@@ -59,12 +57,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
     let key = j + lane;
     x0 = advance(x0, q0, k, v, key, lane);
     x1 = advance(x1, q1, k, v, key, lane);
-    x2 = advance(x2, q2, k, v, key, lane);
-    x3 = advance(x3, q3, k, v, key, lane);
   }
 
   finish(x0, q0, first, last, head, lane);
   finish(x1, q1, first + 1u, last, head, lane);
-  finish(x2, q2, first + 2u, last, head, lane);
-  finish(x3, q3, first + 3u, last, head, lane);
 }

@@ -28,9 +28,9 @@ fn finish(x: Soft, row: u32, head: u32, lane: u32, live: bool) {
   if (!live) { return; }
   let at = (row * params.heads + head) * PARTS + lane;
   if (lane < PARTS) { out[at] = x.acc.a / sum; }
-  if (4u + lane < PARTS) { out[at + 4u] = x.acc.b / sum; }
-  if (8u + lane < PARTS) { out[at + 8u] = x.acc.c / sum; }
-  if (12u + lane < PARTS) { out[at + 12u] = x.acc.d / sum; }
+  if (SLICES > 1u) { if (4u + lane < PARTS) { out[at + 4u] = x.acc.b / sum; } }
+  if (SLICES > 2u) { if (8u + lane < PARTS) { out[at + 8u] = x.acc.c / sum; } }
+  if (SLICES > 3u) { if (12u + lane < PARTS) { out[at + 12u] = x.acc.d / sum; } }
   if (lane == 0u) { lse[row * params.heads + head] = x.top + log(sum); }
 }
 

@@ -11,7 +11,7 @@ fn load_d_out(at: u32, lane: u32) -> Slice {
 
 fn store(at: u32, x: Slice, lane: u32) {
   if (lane < PARTS) { d_qkv[at + lane] = x.a; }
-  if (4u + lane < PARTS) { d_qkv[at + 4u + lane] = x.b; }
-  if (8u + lane < PARTS) { d_qkv[at + 8u + lane] = x.c; }
-  if (12u + lane < PARTS) { d_qkv[at + 12u + lane] = x.d; }
+  if (SLICES > 1u) { if (4u + lane < PARTS) { d_qkv[at + 4u + lane] = x.b; } }
+  if (SLICES > 2u) { if (8u + lane < PARTS) { d_qkv[at + 8u + lane] = x.c; } }
+  if (SLICES > 3u) { if (12u + lane < PARTS) { d_qkv[at + 12u + lane] = x.d; } }
 }
