@@ -34,7 +34,14 @@ async function scriptsOf(root, minify) {
 /** Reports a row per file as shipped, their sum, and the sum once an application's bundler has minified it. */
 export async function measureSize(root, onRow) {
   const row = (subject, bytes) =>
-    onRow({ bench: 'size', device: 'build', subject, value: bytes / 1000, unit: 'KB gzipped', better: 'lower' });
+    onRow({
+      bench: 'size',
+      device: 'build',
+      subject,
+      value: bytes / 1000,
+      unit: 'KB gzipped',
+      better: 'lower',
+    });
   const sum = (scripts) => scripts.reduce((n, [, bytes]) => n + bytes, 0);
   const shipped = await scriptsOf(root, false);
   // without the content hash, so that rows of different builds compare
