@@ -1,4 +1,4 @@
-// Causal attention on software adapters: a quad of lanes takes four neighbouring queries of one head and
+// Causal attention on software adapters: a quad of lanes takes two neighbouring queries of one head and
 // walks over their keys four at a time, keeping the softmax running.
 // qkv: (rows, stride) vec4<f32>, heads [q … | k … | v …] of PARTS elements; segments: (rows, 2) u32 [start, end);
 // out: (rows, heads·PARTS) vec4<f32>; lse: (rows, heads) f32, natural log of Σ exp(score).
@@ -36,23 +36,21 @@ fn finish(x: Soft, row: u32, head: u32, lane: u32, live: bool) {
 
 @compute @workgroup_size(4)
 fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3u, @builtin(subgroup_invocation_id) id: u32) {
-  let tiles = (params.rows + 3u) / 4u;
+  let tiles = (params.rows + 1u) / 2u;
   let i = wid.x + wid.y * groups.x;
   if (i >= tiles * params.heads) { return; }
   let lane = id % 4u;
   let head = i / tiles;
-  let first = (i % tiles) * 4u;
-  let last = min(first + 3u, params.rows - 1u);
+  let first = (i % tiles) * 2u;
+  let last = min(first + 1u, params.rows - 1u);
   let stride = (params.heads + 2u * params.kv_heads) * PARTS;
   let k_column = (params.heads + head / (params.heads / params.kv_heads)) * PARTS;
   let v_column = k_column + params.kv_heads * PARTS;
 
   let q0 = query(first, head, lane);
-  let q1 = query(min(first + 1u, last), head, lane);
-  let q2 = query(min(first + 2u, last), head, lane);
-  let q3 = query(min(first + 3u, last), head, lane);
+  let q1 = query(last, head, lane);
   let empty = Soft(Slice(), -1e30, 0.0);
-  var x0 = empty; var x1 = empty; var x2 = empty; var x3 = empty;
+  var x0 = empty; var x1 = empty;
   for (var j = segments[2u * first]; j <= last; j += 4u) {
     let at0 = j * stride;
     let at1 = min(j + 1u, last) * stride;
@@ -63,12 +61,8 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
     let key = j + lane;
     x0 = advance(x0, q0, k, v, key, lane);
     x1 = advance(x1, q1, k, v, key, lane);
-    x2 = advance(x2, q2, k, v, key, lane);
-    x3 = advance(x3, q3, k, v, key, lane);
   }
 
   finish(x0, first, head, lane, true);
   finish(x1, first + 1u, head, lane, first + 1u <= last);
-  finish(x2, first + 2u, head, lane, first + 2u <= last);
-  finish(x3, first + 3u, head, lane, first + 3u <= last);
 }

@@ -62,7 +62,7 @@ export const attentionBackward = op({
     };
   },
   webgpu: ({ inputs, outputs, attrs }, profile) => {
-    const { dq, dkv, constants, backwardGrid: grid } = variantFor(attrs.headDim, profile);
+    const { dq, dkv, constants, grid } = variantFor(attrs.headDim, profile);
     const rows = inputs.qkv.shape[0]!;
     const shared = { constants, bind: { ...inputs, ...outputs }, params: paramsOf(inputs.qkv, attrs) };
     return [

@@ -21,10 +21,8 @@ export interface AttentionVariant {
   readonly dq: KernelSpec;
   readonly dkv: KernelSpec;
   readonly constants: Readonly<Record<string, Constant>>;
-  /** workgroups of the forward pass, for `rows` tokens of `heads` query heads */
+  /** workgroups for `rows` tokens of `heads` query heads (forward, dq) or key heads (dkv) */
   readonly grid: (rows: number, heads: number) => Grid;
-  /** workgroups of dq (`heads` query heads) and of dkv (key heads) */
-  readonly backwardGrid: (rows: number, heads: number) => Grid;
 }
 
 function kernels(
@@ -102,8 +100,6 @@ const tileKernels = kernels('attention-tile', 'vec4<f32>', {
   dkv: tileDkv + tiles + tilesBackward,
 });
 
-const byElement = (rows: number, heads: number): Grid => spread(ceilDiv(rows * heads, 64));
-
 /** A workgroup takes `size` rows of one head. */
 const byTile =
   (size: number) =>
@@ -115,22 +111,20 @@ function scalar(headDim: number): AttentionVariant {
   return {
     ...scalarKernels,
     constants: { HEAD_DIM: headDim },
-    grid: byElement,
-    backwardGrid: byElement,
+    grid: (rows, heads) => spread(ceilDiv(rows * heads, 64)),
   };
 }
 
 /** The widest head whose quarter fits the registers of a lane of the quad kernels. */
 const QUAD_MAX = 64;
 
-/** Software adapters with quad operations: a quad of lanes takes some rows, each lane a quarter of the head. */
+/** Software adapters with quad operations: a quad of lanes takes two rows, each lane a quarter of the head. */
 function quad(headDim: number): AttentionVariant {
   return {
     ...quadKernels,
     constants: { PARTS: headDim / 4, SLICES: ceilDiv(headDim, 16) },
-    grid: byTile(4),
-    // two rows: half of four's shader to compile, for a fifth more time to run
-    backwardGrid: byTile(2),
+    // two rows: half of four's shader to compile, for a quarter more time to run
+    grid: byTile(2),
   };
 }
 
@@ -140,7 +134,6 @@ function tile(headDim: number): AttentionVariant {
     ...tileKernels,
     constants: { PARTS: headDim / 4 },
     grid: byTile(32),
-    backwardGrid: byTile(32),
   };
 }
 
