@@ -53,9 +53,4 @@ export class BaseModel {
   get contextLength(): number {
     return this.config.maxPositionEmbeddings;
   }
-
-  async dispose(): Promise<void> {
-    await this.plans.dispose();
-    for (const buffer of Object.values(this.buffers)) this.context.memory.free(buffer);
-  }
 }

@@ -116,8 +116,4 @@ export class DecodeContextPool {
       while (this.#idle.length > IDLE) await this.#idle.shift()!.dispose();
     }
   }
-
-  async dispose(): Promise<void> {
-    for (const context of this.#idle.splice(0)) await context.dispose();
-  }
 }

@@ -279,15 +279,21 @@ export class Engine implements Backend {
   }
 
   async #snapshot(id: string, model: TrainingModel): Promise<Sampler> {
-    const params = model.snapshot();
     const { base, pool, decode, merged } = await this.#base(model.base.name);
     const { layout } = model;
     let shared = merged.get(layout.key);
     if (!shared) {
-      shared = MergedWeights.create(base, layout);
+      shared = MergedWeights.create(base, layout).catch((error: unknown) => {
+        // the next request tries again
+        merged.delete(layout.key);
+        throw error;
+      });
       merged.set(layout.key, shared);
     }
-    return new Sampler(id, base, { layout, params, merged: await shared }, pool, decode);
+    const weights = await shared;
+    // nothing of this model runs between: the queue is held until the copy is queued
+    const params = await this.context.memory.allocate('the copy of an adapter', () => model.snapshot());
+    return new Sampler(id, base, { layout, params, merged: weights }, pool, decode);
   }
 
   /** Submits in call order; the next request of the model is submitted before this one's results are back. */

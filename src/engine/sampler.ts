@@ -1,5 +1,5 @@
 /** A sampler: a base model, or a snapshot of an adapter on it, and the loop that generates with it. */
-import { BadRequestError } from '../api/contract/errors';
+import { RequestFailedError } from '../api/contract/errors';
 import type { SampleRequest } from '../api/contract/backend';
 import type { SampledSequencePayload, SamplePayload, SamplingParamsPayload } from '../api/contract/types';
 import { seedWords } from '../kernels/philox';
@@ -38,13 +38,13 @@ export class Sampler {
   async sample({ prompt, numSamples, params, promptLogprobs }: SampleRequest): Promise<SamplePayload> {
     const seed = params.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
     const maxTokens = params.maxTokens ?? this.base.contextLength - prompt.length;
-    const logprobs = promptLogprobs ? this.promptLogprobs(prompt) : null;
+    const logprobs = promptLogprobs ? await this.promptLogprobs(prompt) : null;
     const sequences: SampledSequencePayload[] = [];
     for (let first = 0; first < numSamples; first += WAVE) {
       const count = Math.min(WAVE, numSamples - first);
       sequences.push(...(await this.#wave(prompt, { ...params, maxTokens, seed }, first, count)));
     }
-    return { sequences, promptLogprobs: await logprobs };
+    return { sequences, promptLogprobs: logprobs };
   }
 
   /** log p(prompt[i] | prompt[<i]) at temperature 1; entry 0 is null. */
@@ -137,13 +137,16 @@ export class Sampler {
       flights.push(context.decode.run({ values, read, repeat }));
       submitted += repeat;
     };
-    for (let landed = flights.shift(); landed; landed = flights.shift()) {
-      while (flights.length < pace.ahead - 1 && submitted < maxTokens) fly();
-      if (collector.take(await landed, layout)) break;
-      if (flights.length === 0 && submitted < maxTokens) fly();
+    try {
+      for (let landed = flights.shift(); landed; landed = flights.shift()) {
+        while (flights.length < pace.ahead - 1 && submitted < maxTokens) fly();
+        if (collector.take(await landed, layout)) break;
+        if (flights.length === 0 && submitted < maxTokens) fly();
+      }
+    } finally {
+      // what is still in flight computes nothing anybody wants, but must land before the memory is lent again
+      await Promise.allSettled(flights);
     }
-    // what is still in flight computes nothing anybody wants, but must land before the memory is lent again
-    await Promise.all(flights);
     return collector.sequences();
   }
 
@@ -185,7 +188,9 @@ class Collector {
         const token = tokens[b * this.maxTokens + s]!;
         const logprob = logprobs[b * this.maxTokens + s]!;
         if (!Number.isFinite(logprob))
-          throw new BadRequestError(`sample ${b}: the model's logits are not finite`);
+          throw new RequestFailedError(`NonFiniteInTensor: the logits of sample ${b} are not finite`, {
+            category: 'user',
+          });
         sample.tokens.push(token);
         sample.logprobs.push(logprob);
         if (sample.matcher.push(token)) sample.stopReason = 'stop';
