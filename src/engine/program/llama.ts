@@ -141,9 +141,9 @@ interface LayerSaved {
   readonly n1: TensorRef;
   /** (T, (H + 2·KV)·hd), rotated */
   readonly qkv: TensorRef;
-  /** (T, H·hd) and (T, H) */
+  /** (T, H·hd); and (T, H), which attention against a cache does not make */
   readonly att: TensorRef;
-  readonly lse: TensorRef;
+  readonly lse: TensorRef | undefined;
   /** (T, D) after attention, its inverse RMS (T), and normed */
   readonly x2: TensorRef;
   readonly rstd2: TensorRef;
@@ -201,7 +201,7 @@ export function forward(
       n1: norm1.y,
       qkv,
       att,
-      lse: lse ?? att,
+      lse,
       x2,
       rstd2: norm2.rstd,
       n2: norm2.y,
@@ -238,6 +238,7 @@ export function backward(
       { x: s.x2, weight: normWeight(trace, config, `norm2.${i}`), rstd: s.rstd2, dy: dN2, d_residual: d },
       {},
     );
+    if (!s.lse) throw new Error('the forward pass of a cache has no backward');
     const dAtt = linearBackward(trace, dX2, weightOf(s.linears.o));
     loraBackward(trace, adapter, s.linears.o, s.att, dX2);
     const rotated = trace.apply(
