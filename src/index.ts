@@ -49,6 +49,8 @@ export {
   PermissionDeniedError,
   RateLimitError,
   RequestFailedError,
+  StorageError,
+  StorageFullError,
   TinkerError,
   UnprocessableEntityError,
   UnsupportedError,

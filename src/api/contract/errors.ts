@@ -164,6 +164,18 @@ export class OutOfMemoryError extends TinkerError {
   override readonly code: string = 'out_of_memory';
 }
 
+/** Checkpoints cannot be written or read: no permission, no such place, a failing disk. */
+export class StorageError extends TinkerError {
+  override name = 'StorageError';
+  override readonly code: string = 'storage';
+}
+
+/** No room for a checkpoint: the disk is full, or the browser's quota is. Earlier ones are untouched. */
+export class StorageFullError extends StorageError {
+  override name = 'StorageFullError';
+  override readonly code: string = 'storage_full';
+}
+
 /** The GPU went away (driver reset, sleep, another page). A new engine may work. */
 export class DeviceLostError extends TinkerError {
   override name = 'DeviceLostError';
@@ -204,6 +216,8 @@ const CLASSES = {
   UnsupportedError,
   WebGPUUnavailableError,
   OutOfMemoryError,
+  StorageError,
+  StorageFullError,
   DeviceLostError,
   WorkerDiedError,
   AbortedError,

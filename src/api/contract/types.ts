@@ -7,19 +7,27 @@
 /** Element types of the service. int64 values travel as doubles, exact to 2^53. */
 export type TensorDType = 'float32' | 'int64';
 
-/** A dense tensor. */
+/** A tensor: dense, or, when `csr` is there, a matrix of which only the non-zeros are kept. */
 export interface TensorPayload {
   readonly dtype: TensorDType;
-  /** row-major */
+  /** of the whole tensor */
   readonly shape: readonly number[];
+  /** row-major; of a sparse matrix the non-zeros, row by row */
   readonly data: Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>;
+  /** compressed sparse rows, for (R, C) */
+  readonly csr?: {
+    /** (R + 1): where each row's non-zeros start in `data`, and where the last ends */
+    readonly crowIndices: readonly number[];
+    /** (non-zeros): the column of each */
+    readonly colIndices: readonly number[];
+  };
 }
 
-/** One training example: N input tokens and the tensors its loss needs, each of length N. */
+/** One training example: N input tokens and the tensors its loss needs. */
 export interface DatumPayload {
   /** (N) token ids the model reads */
   readonly tokens: readonly number[];
-  /** loss inputs by wire name: `target_tokens`, `weights`, … */
+  /** loss inputs by wire name: `target_tokens`, `weights`, …; (N), or (N, K) where the loss takes that */
   readonly lossFnInputs: Readonly<Record<string, TensorPayload>>;
 }
 
@@ -65,7 +73,7 @@ export interface SamplingParamsPayload {
 
 export interface ForwardBackwardPayload {
   readonly lossFnOutputType: string;
-  /** per datum, by name; `logprobs` is (N) float32 */
+  /** per datum, by name; `logprobs` is float32 of the shape of `target_tokens` */
   readonly lossFnOutputs: readonly Readonly<Record<string, TensorPayload>>[];
   /** keys are `name:reduction`, e.g. `loss:sum`, `clock_cycle:unique` */
   readonly metrics: Readonly<Record<string, number>>;
@@ -88,6 +96,29 @@ export interface SamplePayload {
   readonly sequences: readonly SampledSequencePayload[];
   /** (prompt length); entry 0 is null; entry i = log p(prompt[i] | prompt[<i]). Null when not asked for. */
   readonly promptLogprobs: readonly (number | null)[] | null;
+  /** The likeliest tokens at each place of the prompt. Null when not asked for. */
+  readonly topkPromptLogprobs: TopkPromptLogprobsPayload | null;
+  /** prompt tokens whose computation was reused */
+  readonly promptCacheHitTokens: number;
+}
+
+/** Row i: the k likeliest tokens at place i given those before it, likeliest first. Row 0 and empty cells are id 0, −99999. */
+export interface TopkPromptLogprobsPayload {
+  readonly k: number;
+  /** (prompt length · k) */
+  readonly tokenIds: Int32Array<ArrayBuffer>;
+  /** (prompt length · k), at temperature 1 */
+  readonly logprobs: Float32Array<ArrayBuffer>;
+}
+
+/** Tokens of one sequence that were just sampled. */
+export interface SampledTokensPayload {
+  /** index of the sequence in the request */
+  readonly sequence: number;
+  readonly tokens: readonly number[];
+  readonly logprobs: readonly number[];
+  /** set with the sequence's last tokens */
+  readonly stopReason: 'stop' | 'length' | null;
 }
 
 export interface SupportedModel {
@@ -104,6 +135,97 @@ export interface ServerCapabilities {
   readonly supportedModels: readonly SupportedModel[];
   /** what computes, e.g. `{ device: 'webgpu', adapter: 'google swiftshader', software: true }` */
   readonly device: { readonly kind: string; readonly adapter: string; readonly software: boolean };
+  /** where checkpoints go */
+  readonly storage: StorageKind;
+}
+
+/** A place for checkpoints; what is in `memory` ends with the engine. */
+export type StorageKind = 'opfs' | 'folder' | 'memory';
+
+export type CheckpointType = 'training' | 'sampler';
+
+/** A saved adapter. */
+export interface CheckpointPayload {
+  /** `weights/NAME` (training) or `sampler_weights/NAME` (sampler) */
+  readonly checkpointId: string;
+  readonly checkpointType: CheckpointType;
+  /** when it was saved, ISO 8601 */
+  readonly time: string;
+  /** `tinker://RUN/weights/NAME` or `tinker://RUN/sampler_weights/NAME` */
+  readonly tinkerPath: string;
+  readonly sizeBytes: number;
+  readonly public: boolean;
+  /** ISO 8601; null = never */
+  readonly expiresAt: string | null;
+}
+
+/** One adapter's life: made by `createModel`, known for as long as the store keeps it. */
+export interface TrainingRunPayload {
+  /** = the id of its model while that is loaded */
+  readonly trainingRunId: string;
+  readonly baseModel: string;
+  readonly modelOwner: string;
+  readonly isLora: boolean;
+  readonly corrupted: boolean;
+  readonly loraRank: number;
+  /** ISO 8601 */
+  readonly lastRequestTime: string;
+  readonly lastCheckpoint: CheckpointPayload | null;
+  readonly lastSamplerCheckpoint: CheckpointPayload | null;
+  readonly userMetadata: Readonly<Record<string, string>>;
+}
+
+/** A page of a list. */
+export interface CursorPayload {
+  readonly offset: number;
+  readonly limit: number;
+  readonly totalCount: number;
+}
+
+export interface TrainingRunsPayload {
+  readonly trainingRuns: readonly TrainingRunPayload[];
+  readonly cursor: CursorPayload;
+}
+
+export interface CheckpointsListPayload {
+  readonly checkpoints: readonly CheckpointPayload[];
+  /** null where the list is not paged */
+  readonly cursor: CursorPayload | null;
+}
+
+/** What a checkpoint was trained on, and what of it. */
+export interface WeightsInfoPayload {
+  readonly baseModel: string;
+  readonly isLora: boolean;
+  readonly loraRank: number;
+  readonly trainUnembed: boolean;
+  readonly trainMlp: boolean;
+  readonly trainAttn: boolean;
+}
+
+/** A checkpoint's files as one `.tar`: the bytes themselves, or where to get them. */
+export type ArchivePayload =
+  | { readonly kind: 'blob'; readonly blob: Blob }
+  | { readonly kind: 'url'; readonly url: string; /** ISO 8601 */ readonly expires: string };
+
+export interface SessionPayload {
+  readonly sessionId: string;
+  readonly trainingRunIds: readonly string[];
+  /** of samplers that live */
+  readonly samplerIds: readonly string[];
+}
+
+/** What checkpoints take. */
+export interface StorageUsagePayload {
+  readonly kind: StorageKind;
+  /** bytes of all checkpoints */
+  readonly bytes: number;
+  /** bytes per training run, largest first */
+  readonly runs: readonly { readonly trainingRunId: string; readonly bytes: number }[];
+  /** what the browser says this site uses and may use in all, bytes; null where nobody says */
+  readonly estimate: { readonly usage: number; readonly quota: number } | null;
+  /** whether the browser promised to keep it when space runs short; null where that is no question */
+  readonly persisted: boolean | null;
 }
 
 export interface ModelInfo {
