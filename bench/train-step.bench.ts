@@ -27,7 +27,9 @@ async function webtinkerRun(): Promise<{ engine: Engine; modelId: string; step: 
     resolveModel: (name) =>
       Promise.resolve({ name, config: parseConfig(CONFIG, name), tensors: randomWeights(), tokenizer }),
   });
+  const { sessionId } = await engine.createSession({ userMetadata: {} });
   const { modelId } = await engine.createModel({
+    sessionId,
     baseModel: MODEL,
     lora: { rank: RANK, seed: SEED, trainMlp: true, trainAttn: true, trainUnembed: true },
     userMetadata: {},

@@ -3,12 +3,9 @@
  * the worker ends, every pending call rejects, and every later one too.
  */
 import * as Comlink from 'comlink';
-import { installErrorHandler, watchLife } from '../engine/rpc';
-import type { Backend } from './contract/backend';
+import { installErrorHandler, sendCall, watchLife, type Door } from '../engine/rpc';
+import type { Backend, CallOptions } from './contract/backend';
 import { asTinkerError, WebGPUUnavailableError, WorkerDiedError } from './contract/errors';
-import type { ProgressEvent } from './contract/types';
-
-type Progress = (event: ProgressEvent) => void;
 
 /** Starts a worker of this name. The expression must stay as it is: bundlers look for it. */
 const startEngine = (name: string): Worker =>
@@ -16,7 +13,7 @@ const startEngine = (name: string): Worker =>
 
 export class LocalBackend implements Backend {
   readonly #worker: Worker;
-  readonly #remote: Comlink.Remote<Backend>;
+  readonly #door: Comlink.Remote<Door>;
   readonly #pending = new Set<(reason: WorkerDiedError) => void>();
   #death: string | undefined;
 
@@ -30,19 +27,24 @@ export class LocalBackend implements Backend {
     installErrorHandler();
     const name = `webtinker-${Math.random().toString(36).slice(2)}`;
     this.#worker = start(name);
-    this.#remote = Comlink.wrap<Backend>(this.#worker);
+    this.#door = Comlink.wrap<Door>(this.#worker);
     watchLife(this.#worker, name, (reason) => this.#die(`the engine's worker died: ${reason}`));
   }
 
   /** Sends one call. Messages keep their order, so call order is the order at the engine. */
-  #call<T>(send: (remote: Comlink.Remote<Backend>) => Promise<T>): Promise<T> {
-    if (this.#death !== undefined) return Promise.reject(new WorkerDiedError(this.#death));
-    return new Promise<T>((resolve, reject) => {
+  #call<M extends keyof Backend>(
+    method: M,
+    args: readonly unknown[],
+    options?: CallOptions,
+  ): ReturnType<Backend[M]> {
+    const result = new Promise<unknown>((resolve, reject) => {
+      if (this.#death !== undefined) return reject(new WorkerDiedError(this.#death));
       this.#pending.add(reject);
-      send(this.#remote)
+      sendCall(this.#door, method, args, options)
         .then(resolve, (error: unknown) => reject(asTinkerError(error)))
         .finally(() => this.#pending.delete(reject));
     });
+    return result as ReturnType<Backend[M]>;
   }
 
   #die(reason: string): void {
@@ -53,20 +55,55 @@ export class LocalBackend implements Backend {
     this.#pending.clear();
   }
 
-  getServerCapabilities: Backend['getServerCapabilities'] = () =>
-    this.#call((r) => r.getServerCapabilities());
-  createModel: Backend['createModel'] = (request, onProgress) =>
-    this.#call((r) => r.createModel(request, proxied(onProgress)));
-  getInfo: Backend['getInfo'] = (modelId) => this.#call((r) => r.getInfo(modelId));
-  getTokenizer: Backend['getTokenizer'] = (baseModel) => this.#call((r) => r.getTokenizer(baseModel));
-  forwardBackward: Backend['forwardBackward'] = (request) => this.#call((r) => r.forwardBackward(request));
-  optimStep: Backend['optimStep'] = (request) => this.#call((r) => r.optimStep(request));
-  createSampler: Backend['createSampler'] = (request, onProgress) =>
-    this.#call((r) => r.createSampler(request, proxied(onProgress)));
-  sample: Backend['sample'] = (request) => this.#call((r) => r.sample(request));
-  unloadModel: Backend['unloadModel'] = (modelId) => this.#call((r) => r.unloadModel(modelId));
-  unloadSampler: Backend['unloadSampler'] = (samplerId) => this.#call((r) => r.unloadSampler(samplerId));
-  stats: Backend['stats'] = () => this.#call((r) => r.stats());
+  getServerCapabilities: Backend['getServerCapabilities'] = () => this.#call('getServerCapabilities', []);
+  createSession: Backend['createSession'] = (request) => this.#call('createSession', [request]);
+  createModel: Backend['createModel'] = (request, options) => this.#call('createModel', [request], options);
+  getInfo: Backend['getInfo'] = (modelId) => this.#call('getInfo', [modelId]);
+  getTokenizer: Backend['getTokenizer'] = (baseModel) => this.#call('getTokenizer', [baseModel]);
+  forwardBackward: Backend['forwardBackward'] = (request, options) =>
+    this.#call('forwardBackward', [request], options);
+  optimStep: Backend['optimStep'] = (request, options) => this.#call('optimStep', [request], options);
+  saveWeights: Backend['saveWeights'] = (request, options) => {
+    this.#askToKeep();
+    return this.#call('saveWeights', [request], options);
+  };
+  loadWeights: Backend['loadWeights'] = (request, options) => this.#call('loadWeights', [request], options);
+  createSampler: Backend['createSampler'] = (request, options) =>
+    this.#call('createSampler', [request], options);
+  getSampler: Backend['getSampler'] = (samplerId) => this.#call('getSampler', [samplerId]);
+  sample: Backend['sample'] = (request, options) => this.#call('sample', [request], options);
+  unloadModel: Backend['unloadModel'] = (modelId) => this.#call('unloadModel', [modelId]);
+  unloadSampler: Backend['unloadSampler'] = (samplerId) => this.#call('unloadSampler', [samplerId]);
+  listTrainingRuns: Backend['listTrainingRuns'] = (page) => this.#call('listTrainingRuns', [page]);
+  getTrainingRun: Backend['getTrainingRun'] = (id) => this.#call('getTrainingRun', [id]);
+  listCheckpoints: Backend['listCheckpoints'] = (id) => this.#call('listCheckpoints', [id]);
+  listUserCheckpoints: Backend['listUserCheckpoints'] = (page) => this.#call('listUserCheckpoints', [page]);
+  getWeightsInfo: Backend['getWeightsInfo'] = (path) => this.#call('getWeightsInfo', [path]);
+  deleteCheckpoint: Backend['deleteCheckpoint'] = (path) => this.#call('deleteCheckpoint', [path]);
+  setCheckpointPublic: Backend['setCheckpointPublic'] = (path, isPublic) =>
+    this.#call('setCheckpointPublic', [path, isPublic]);
+  setCheckpointTtl: Backend['setCheckpointTtl'] = (path, ttlSeconds) =>
+    this.#call('setCheckpointTtl', [path, ttlSeconds]);
+  getCheckpointArchive: Backend['getCheckpointArchive'] = (path) =>
+    this.#call('getCheckpointArchive', [path]);
+  importCheckpoint: Backend['importCheckpoint'] = (request) => {
+    this.#askToKeep();
+    return this.#call('importCheckpoint', [request]);
+  };
+  listSessions: Backend['listSessions'] = (page) => this.#call('listSessions', [page]);
+  getSession: Backend['getSession'] = (sessionId) => this.#call('getSession', [sessionId]);
+  getStorageUsage: Backend['getStorageUsage'] = () => this.#call('getStorageUsage', []);
+  stats: Backend['stats'] = () => this.#call('stats', []);
+
+  #asked = false;
+
+  /** Asks the browser, once and without waiting, not to clear what is saved when space runs short. Workers cannot ask. */
+  #askToKeep(): void {
+    if (this.#asked || this.#death !== undefined) return;
+    this.#asked = true;
+    // absent on insecure pages; a refusal shows in `getStorageUsage`
+    void navigator.storage?.persist().catch(() => undefined);
+  }
 
   /** Ends the worker at once; the browser frees its GPU memory. */
   dispose(): Promise<void> {
@@ -74,7 +111,3 @@ export class LocalBackend implements Backend {
     return Promise.resolve();
   }
 }
-
-/** A callback that stays on this side. A fresh function, since Comlink marks what it is given. */
-const proxied = (callback: Progress | undefined): (Progress & Comlink.ProxyMarked) | undefined =>
-  callback && Comlink.proxy((event: ProgressEvent) => callback(event));

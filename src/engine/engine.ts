@@ -3,12 +3,14 @@ import type {
   Backend,
   CreateModelRequest,
   CreateSamplerRequest,
+  CreateSessionRequest,
   ForwardBackwardRequest,
+  LoadCallOptions,
   OptimStepRequest,
   SampleRequest,
   SamplerInfo,
 } from '../api/contract/backend';
-import { DeviceLostError, InternalServerError, NotFoundError } from '../api/contract/errors';
+import { DeviceLostError, InternalServerError, NotFoundError, StorageError } from '../api/contract/errors';
 import type {
   EngineStats,
   ForwardBackwardPayload,
@@ -70,7 +72,7 @@ export class Engine implements Backend {
   #lost: DeviceLostError | undefined;
   /** an error the GPU reported and nobody asked for: results since then are not to be trusted */
   #fault: InternalServerError | undefined;
-  #ids = 0;
+  readonly #sessions = new Map<string, { models: number; samplers: number }>();
 
   private constructor(
     private readonly context: GpuContext,
@@ -106,11 +108,18 @@ export class Engine implements Backend {
         };
       }),
     );
-    return { supportedModels, device: this.#device() };
+    return { supportedModels, device: this.#device(), storage: 'memory' };
   }
 
-  async createModel(request: CreateModelRequest, onProgress?: Progress): Promise<ModelInfo> {
+  async createSession(_request: CreateSessionRequest): Promise<{ sessionId: string }> {
+    const sessionId = crypto.randomUUID();
+    this.#sessions.set(sessionId, { models: 0, samplers: 0 });
+    return { sessionId };
+  }
+
+  async createModel(request: CreateModelRequest, { onProgress }: LoadCallOptions = {}): Promise<ModelInfo> {
     checkCreateModel(request);
+    const session = this.#session(request.sessionId);
     return this.#guard(async () => {
       const { seed, ...shape } = request.lora;
       const prepare = (config: DecoderConfig): void => {
@@ -119,7 +128,7 @@ export class Engine implements Backend {
       };
       const { base } = await this.#base(request.baseModel, onProgress, prepare);
       prepare(base.config);
-      const id = `model-${++this.#ids}`;
+      const id = `${request.sessionId}:train:${session.models++}`;
       const layout = adapterLayout(base.config, shape);
       const model = await this.context.memory.allocate(
         'the adapter and its moments',
@@ -153,20 +162,37 @@ export class Engine implements Backend {
     return this.#submit(modelId, () => model.optimStep(adamParams));
   }
 
-  async createSampler(request: CreateSamplerRequest, onProgress?: Progress): Promise<SamplerInfo> {
-    const id = `sampler-${++this.#ids}`;
+  async saveWeights(): Promise<{ path: string }> {
+    return this.#later();
+  }
+
+  async loadWeights(): Promise<{ path: string }> {
+    return this.#later();
+  }
+
+  async createSampler(
+    request: CreateSamplerRequest,
+    { onProgress }: LoadCallOptions = {},
+  ): Promise<SamplerInfo> {
+    if (request.kind === 'checkpoint') return this.#later();
+    const sessionId = request.kind === 'base' ? request.sessionId : request.modelId.split(':')[0]!;
+    const id = `${sessionId}:sample:${this.#session(sessionId).samplers++}`;
     const sampler = await this.#guard(() =>
       request.kind === 'base'
         ? this.#baseSampler(id, request.baseModel, onProgress)
         : this.#scheduler.run(request.modelId, () => this.#snapshot(id, this.#model(request.modelId))),
     );
     this.#samplers.set(id, sampler);
-    return { samplerId: id, baseModel: sampler.base.name };
+    return this.getSampler(id);
+  }
+
+  async getSampler(samplerId: string): Promise<SamplerInfo> {
+    const { base } = this.#sampler(samplerId);
+    return { samplerId, baseModel: base.name, modelPath: null };
   }
 
   async sample(request: SampleRequest): Promise<SamplePayload> {
-    const sampler = this.#samplers.get(request.samplerId);
-    if (!sampler) throw new NotFoundError(`unknown sampler ${request.samplerId}`);
+    const sampler = this.#sampler(request.samplerId);
     checkSample(request, limitsOf(sampler.base));
     return this.#guard(() => this.#scheduler.run(sampler.id, () => sampler.sample(request)));
   }
@@ -178,10 +204,27 @@ export class Engine implements Backend {
   }
 
   async unloadSampler(samplerId: string): Promise<void> {
-    const sampler = this.#samplers.get(samplerId);
-    if (!sampler) throw new NotFoundError(`unknown sampler ${samplerId}`);
+    const sampler = this.#sampler(samplerId);
     this.#samplers.delete(samplerId);
     await this.#scheduler.run(samplerId, () => sampler.dispose());
+  }
+
+  listTrainingRuns = () => this.#later();
+  getTrainingRun = () => this.#later();
+  listCheckpoints = () => this.#later();
+  listUserCheckpoints = () => this.#later();
+  getWeightsInfo = () => this.#later();
+  deleteCheckpoint = () => this.#later();
+  setCheckpointPublic = () => this.#later();
+  setCheckpointTtl = () => this.#later();
+  getCheckpointArchive = () => this.#later();
+  importCheckpoint = () => this.#later();
+  listSessions = () => this.#later();
+  getSession = () => this.#later();
+  getStorageUsage = () => this.#later();
+
+  async #later(): Promise<never> {
+    throw new StorageError('not there yet');
   }
 
   async stats(): Promise<EngineStats> {
@@ -236,6 +279,18 @@ export class Engine implements Backend {
     const model = this.#models.get(id);
     if (!model) throw new NotFoundError(`unknown model ${id}`);
     return model;
+  }
+
+  #sampler(id: string): Sampler {
+    const sampler = this.#samplers.get(id);
+    if (!sampler) throw new NotFoundError(`unknown sampler ${id}`);
+    return sampler;
+  }
+
+  #session(id: string): { models: number; samplers: number } {
+    const session = this.#sessions.get(id);
+    if (!session) throw new NotFoundError(`unknown session ${id}`);
+    return session;
   }
 
   #info({ id, base, layout }: TrainingModel): ModelInfo {

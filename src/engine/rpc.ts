@@ -1,11 +1,11 @@
 /**
  * The worker door, both sides of it. Comlink carries the calls; what it would
- * lose is added here: error classes, ownership of large results, and the end of
- * progress callbacks.
+ * lose is added here: error classes, ownership of large results, cancellation,
+ * and the end of callbacks.
  */
 import * as Comlink from 'comlink';
-import type { Backend } from '../api/contract/backend';
-import { asTinkerError, fromWire, toWire, type ErrorWire } from '../api/contract/errors';
+import type { Backend, CallOptions } from '../api/contract/backend';
+import { AbortedError, asTinkerError, fromWire, toWire, type ErrorWire } from '../api/contract/errors';
 
 /** Comlink wraps what was thrown in `{ value }` before it asks this handler. */
 type Thrown = { readonly value: unknown };
@@ -23,21 +23,80 @@ export function installErrorHandler(): void {
   });
 }
 
-/** Every method of the seam; the compiler checks that none is missing. */
-const METHODS = Object.keys({
-  getServerCapabilities: true,
-  createModel: true,
-  getInfo: true,
-  getTokenizer: true,
-  forwardBackward: true,
-  optimStep: true,
-  createSampler: true,
-  sample: true,
-  unloadModel: true,
-  unloadSampler: true,
-  stats: true,
-  dispose: true,
-} satisfies Record<keyof Backend, true>) as (keyof Backend)[];
+/** What the options of a call may hold beside its signal. */
+type CallbackName = 'onProgress' | 'onTokens';
+
+/** Every method of the seam, with the callback its options may have; the compiler checks that none is missing. */
+const METHODS: Record<keyof Backend, CallbackName | null> = {
+  getServerCapabilities: null,
+  createSession: null,
+  createModel: 'onProgress',
+  getInfo: null,
+  getTokenizer: null,
+  forwardBackward: null,
+  optimStep: null,
+  saveWeights: null,
+  loadWeights: null,
+  createSampler: 'onProgress',
+  getSampler: null,
+  sample: 'onTokens',
+  unloadModel: null,
+  unloadSampler: null,
+  listTrainingRuns: null,
+  getTrainingRun: null,
+  listCheckpoints: null,
+  listUserCheckpoints: null,
+  getWeightsInfo: null,
+  deleteCheckpoint: null,
+  setCheckpointPublic: null,
+  setCheckpointTtl: null,
+  getCheckpointArchive: null,
+  importCheckpoint: null,
+  listSessions: null,
+  getSession: null,
+  getStorageUsage: null,
+  stats: null,
+  dispose: null,
+};
+
+type Callback = (event: never) => void;
+
+/** What crosses: a call with its number, and the wish to give one up. Signals and callbacks cannot be cloned. */
+export interface Door {
+  call(
+    id: number,
+    method: keyof Backend,
+    args: readonly unknown[],
+    callback?: Callback & Comlink.ProxyMarked,
+  ): Promise<unknown>;
+  cancel(id: number): void;
+}
+
+let calls = 0;
+
+/** Page side: sends one call through the door, and its cancellation when the signal of `options` fires. */
+export async function sendCall(
+  door: Comlink.Remote<Door>,
+  method: keyof Backend,
+  args: readonly unknown[],
+  options: CallOptions & Partial<Record<CallbackName, Callback | undefined>> = {},
+): Promise<unknown> {
+  const { signal } = options;
+  if (signal?.aborted) throw new AbortedError(`${method} was aborted before it was sent`);
+  const name = METHODS[method];
+  const callback = name ? options[name] : undefined;
+  const id = ++calls;
+  // a fresh function, since Comlink marks what it is given
+  const proxy = callback && Comlink.proxy((event: never) => callback(event));
+  const result = door.call(id, method, args, proxy);
+  const cancel = (): void => void door.cancel(id);
+  signal?.addEventListener('abort', cancel, { once: true });
+  try {
+    return await result;
+  } finally {
+    signal?.removeEventListener('abort', cancel);
+  }
+}
 
 /** Smaller buffers are cheaper to copy than to transfer, bytes. */
 const TRANSFER_BYTES = 16384;
@@ -72,34 +131,55 @@ export function serve(open: () => Promise<Backend>): void {
       throw error;
     }));
 
-  const call = async (method: keyof Backend, args: unknown[]): Promise<unknown> => {
-    const callback = args.find((arg) => typeof arg === 'function') as Comlink.Remote<() => void> | undefined;
-    try {
-      const target = (await backend()) as unknown as Record<string, (...args: unknown[]) => Promise<unknown>>;
-      const result = await target[method]!(...args.map(quiet));
-      return typeof result === 'object' && result !== null
-        ? Comlink.transfer(result, [...largeBuffers(result)])
-        : result;
-    } finally {
-      callback?.[Comlink.releaseProxy]();
-    }
+  const running = new Map<number, AbortController>();
+  const door: Door = {
+    async call(id, method, args, callback) {
+      const cancel = new AbortController();
+      running.set(id, cancel);
+      const relay = callback && new Relay(callback as unknown as Comlink.Remote<Callback>);
+      const name = METHODS[method];
+      const options = { signal: cancel.signal, ...(relay && name && { [name]: relay.send }) };
+      try {
+        const target = (await backend()) as unknown as Record<string, (...a: unknown[]) => Promise<unknown>>;
+        const result = await target[method]!(...args, options);
+        return typeof result === 'object' && result !== null
+          ? Comlink.transfer(result, [...largeBuffers(result)])
+          : result;
+      } finally {
+        running.delete(id);
+        await relay?.close();
+      }
+    },
+    cancel: (id) => running.get(id)?.abort(),
   };
-  Comlink.expose(
-    Object.fromEntries(METHODS.map((method) => [method, (...args: unknown[]) => call(method, args)])),
-  );
+  Comlink.expose(door);
 }
 
-/** A progress callback of the page as a plain function: what it throws there is not the engine's business. */
-function quiet(arg: unknown): unknown {
-  if (typeof arg !== 'function') return arg;
-  const remote = arg as (...args: unknown[]) => Promise<unknown>;
-  return async (...args: unknown[]): Promise<void> => {
-    try {
-      await remote(...args);
-    } catch {
-      // the callback threw, or the call it belonged to is over
-    }
+/** A callback of the page as a plain function: what it throws there is not the engine's business. */
+class Relay {
+  readonly #sent = new Set<Promise<void>>();
+  #closed = false;
+
+  constructor(private readonly remote: Comlink.Remote<Callback>) {}
+
+  readonly send = (event: never): void => {
+    // the call it belonged to is over
+    if (this.#closed) return;
+    const sent = this.remote(event).then(
+      () => undefined,
+      // the callback threw
+      () => undefined,
+    );
+    this.#sent.add(sent);
+    void sent.finally(() => this.#sent.delete(sent));
   };
+
+  /** Waits until the page has had every event: they travel on a port of their own, and would lose to the result. */
+  async close(): Promise<void> {
+    this.#closed = true;
+    await Promise.all(this.#sent);
+    this.remote[Comlink.releaseProxy]();
+  }
 }
 
 const LOCK_HELD = 'webtinker:lock-held';

@@ -44,7 +44,7 @@ export class Sampler {
       const count = Math.min(WAVE, numSamples - first);
       sequences.push(...(await this.#wave(prompt, { ...params, maxTokens, seed }, first, count)));
     }
-    return { sequences, promptLogprobs: logprobs };
+    return { sequences, promptLogprobs: logprobs, topkPromptLogprobs: null, promptCacheHitTokens: 0 };
   }
 
   /** log p(prompt[i] | prompt[<i]) at temperature 1; entry 0 is null. */

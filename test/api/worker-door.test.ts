@@ -109,10 +109,11 @@ it('reports progress, and survives a callback that throws', async () => {
   const backend = await open();
   const events: ProgressEvent[] = [];
   const request = { baseModel: 'm' } as CreateModelRequest;
-  await backend.createModel(request, (event) => {
+  const onProgress = (event: ProgressEvent): void => {
     events.push(event);
     throw new Error('the page cannot draw it');
-  });
+  };
+  await backend.createModel(request, { onProgress });
   expect(events.map(({ what, loaded }) => [what, loaded])).toEqual([
     ['m', 1],
     ['m', 2],

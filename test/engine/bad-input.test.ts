@@ -13,6 +13,7 @@ import {
   loadFixture,
   LORA,
   openEngine,
+  sessionOf,
   type Fixture,
 } from '../support/engine';
 
@@ -202,8 +203,10 @@ describe('optim_step refuses', () => {
 });
 
 describe('create_model refuses', () => {
-  const create = (baseModel: string, change: Partial<typeof LORA> = {}) =>
-    engine.createModel({ baseModel, lora: { ...LORA, ...change }, userMetadata: {} });
+  const create = async (baseModel: string, change: Partial<typeof LORA> = {}) => {
+    const sessionId = await sessionOf(engine);
+    return engine.createModel({ sessionId, baseModel, lora: { ...LORA, ...change }, userMetadata: {} });
+  };
 
   it('an unknown base model, naming the known ones', async () => {
     const message = /base_model: .*'no\/model'.*webtinker\/pocket/;
@@ -253,7 +256,14 @@ describe('sample refuses', () => {
   ];
   for (const [name, change, params, message] of cases) {
     it(name, async () => {
-      const request = { samplerId, prompt: [1, 2, 3], numSamples: 1, promptLogprobs: false, ...change };
+      const request = {
+        samplerId,
+        prompt: [1, 2, 3],
+        numSamples: 1,
+        promptLogprobs: false,
+        topkPromptLogprobs: 0,
+        ...change,
+      };
       await expectRefused(() => engine.sample({ ...request, params: { ...GREEDY, ...params } }), message);
     });
   }
@@ -265,6 +275,7 @@ describe('sample refuses', () => {
       numSamples: 1,
       params: GREEDY,
       promptLogprobs: false,
+      topkPromptLogprobs: 0,
     };
     await expectRefused(() => engine.sample(request), /nobody/, NotFoundError);
   });

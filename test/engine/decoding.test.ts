@@ -35,7 +35,14 @@ async function generate(
   params: Partial<SamplingParamsPayload> = {},
   numSamples = 1,
 ): Promise<readonly SampledSequencePayload[]> {
-  const request = { samplerId, prompt, numSamples, params: { ...SAMPLE, ...params }, promptLogprobs: false };
+  const request = {
+    samplerId,
+    prompt,
+    numSamples,
+    params: { ...SAMPLE, ...params },
+    promptLogprobs: false,
+    topkPromptLogprobs: 0,
+  };
   return (await engine.sample(request)).sequences;
 }
 
@@ -102,7 +109,11 @@ describe('the key/value cache', () => {
           numSamples: 1,
           params: { ...SAMPLE, maxTokens: 1 },
         };
-        const { promptLogprobs } = await engine.sample({ ...request, promptLogprobs: true });
+        const { promptLogprobs } = await engine.sample({
+          ...request,
+          promptLogprobs: true,
+          topkPromptLogprobs: 0,
+        });
         expectClose(
           promptLogprobs!.slice(prompt.length) as number[],
           logprobs,
@@ -160,6 +171,7 @@ describe('prompt log-probabilities', () => {
       numSamples: 1,
       params,
       promptLogprobs: true,
+      topkPromptLogprobs: 0,
     });
     expect(promptLogprobs).toHaveLength(prompt.length);
     expect(promptLogprobs![0]).toBeNull();
@@ -168,9 +180,23 @@ describe('prompt log-probabilities', () => {
       await scored(modelId, prompt.slice(0, 1), prompt.slice(1)),
       CLOSE,
     );
-    const one = await engine.sample({ samplerId, prompt: [3], numSamples: 1, params, promptLogprobs: true });
+    const one = await engine.sample({
+      samplerId,
+      prompt: [3],
+      numSamples: 1,
+      params,
+      promptLogprobs: true,
+      topkPromptLogprobs: 0,
+    });
     expect(one.promptLogprobs).toEqual([null]);
-    const none = await engine.sample({ samplerId, prompt, numSamples: 1, params, promptLogprobs: false });
+    const none = await engine.sample({
+      samplerId,
+      prompt,
+      numSamples: 1,
+      params,
+      promptLogprobs: false,
+      topkPromptLogprobs: 0,
+    });
     expect(none.promptLogprobs).toBeNull();
   });
 });

@@ -3,6 +3,7 @@ import { afterEach, describe, expect, it } from 'vitest';
 import { DeviceLostError, InternalServerError, OutOfMemoryError } from '../../src/api/contract/errors';
 import type { ForwardBackwardRequest } from '../../src/api/contract/backend';
 import { Engine } from '../../src/engine/engine';
+import { sessionOf } from '../support/engine';
 import { gpu } from '../support/gpu';
 
 let engine: Engine | undefined;
@@ -17,6 +18,7 @@ const LORA = { rank: 4, seed: 1, trainMlp: true, trainAttn: true, trainUnembed: 
 async function modelAndRequest(): Promise<[Engine, ForwardBackwardRequest]> {
   engine = await Engine.create();
   const { modelId } = await engine.createModel({
+    sessionId: await sessionOf(engine),
     baseModel: 'webtinker/pocket',
     lora: LORA,
     userMetadata: {},
@@ -71,7 +73,12 @@ describe('a GPU that refuses', () => {
     await expect(inFlight).rejects.toThrow(DeviceLostError);
     await expect(engine.forwardBackward(request)).rejects.toThrow(DeviceLostError);
     await expect(
-      engine.createModel({ baseModel: 'webtinker/pocket', lora: LORA, userMetadata: {} }),
+      engine.createModel({
+        sessionId: await sessionOf(engine),
+        baseModel: 'webtinker/pocket',
+        lora: LORA,
+        userMetadata: {},
+      }),
     ).rejects.toThrow(DeviceLostError);
   });
 });

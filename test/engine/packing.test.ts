@@ -162,6 +162,7 @@ describe('models of one base', () => {
             numSamples: 3,
             params: { ...GREEDY, temperature: 1 },
             promptLogprobs: true,
+            topkPromptLogprobs: 0,
           }),
         ),
       ]);

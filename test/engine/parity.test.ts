@@ -15,6 +15,7 @@ import {
   loadFixture,
   LORA,
   openEngine,
+  sessionOf,
   type Fixture,
   type Matrices,
 } from '../support/engine';
@@ -116,7 +117,14 @@ for (const role of [
         expectMatricesClose(await other.debugGetGradients(modelId), fixture.gradients, 1e-3);
         const samplerId = await createSampler(other, { modelId });
         const { prompt, tokens } = fixture.greedy.adapted;
-        const request = { samplerId, prompt, numSamples: 1, params: GREEDY, promptLogprobs: false };
+        const request = {
+          samplerId,
+          prompt,
+          numSamples: 1,
+          params: GREEDY,
+          promptLogprobs: false,
+          topkPromptLogprobs: 0,
+        };
         expect((await other.sample(request)).sequences[0]!.tokens).toEqual(tokens);
       });
     }
@@ -131,6 +139,7 @@ describe('a fresh model', () => {
       await createModel(engine, fixture, null),
     ];
     const { modelId: other } = await engine.createModel({
+      sessionId: await sessionOf(engine),
       baseModel: fixture.name,
       lora: { ...LORA, seed: 2 },
       userMetadata: {},
@@ -151,7 +160,13 @@ describe('a fresh model', () => {
       }
     }
     const prompt = [...fixture.batch[2]!.tokens];
-    const request = { prompt, numSamples: 1, params: { ...GREEDY, maxTokens: 1 }, promptLogprobs: true };
+    const request = {
+      prompt,
+      numSamples: 1,
+      params: { ...GREEDY, maxTokens: 1 },
+      promptLogprobs: true,
+      topkPromptLogprobs: 0,
+    };
     const ofBase = await engine.sample({
       ...request,
       samplerId: await createSampler(engine, { base: fixture.name }),
@@ -191,7 +206,12 @@ describe('a fresh model', () => {
         trainUnembed: false,
         [part]: true,
       };
-      const { modelId } = await engine.createModel({ baseModel: fixture.name, lora, userMetadata: {} });
+      const { modelId } = await engine.createModel({
+        sessionId: await sessionOf(engine),
+        baseModel: fixture.name,
+        lora,
+        userMetadata: {},
+      });
       const pattern = { trainAttn: /self_attn/, trainMlp: /mlp/, trainUnembed: /lm_head/ }[part];
       const names = [...fixture.adapter.keys()].filter((n) => pattern.test(n));
       expect([...(await engine.debugGetAdapter(modelId)).keys()].sort()).toEqual(names.sort());

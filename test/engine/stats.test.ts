@@ -6,7 +6,7 @@ import { adapterLayout } from '../../src/engine/program/adapter';
 import { optimizerTrace, trainTrace } from '../../src/engine/program/steps';
 import type { Trace } from '../../src/engine/trace';
 import { parseConfig, type DecoderConfig } from '../../src/models/config';
-import { crossEntropy, datum, LORA, openEngine } from '../support/engine';
+import { crossEntropy, datum, LORA, openEngine, sessionOf } from '../support/engine';
 
 type Counts = Omit<EngineStats, 'device'>;
 
@@ -33,7 +33,14 @@ describe('engine.stats()', () => {
   let layers: number;
 
   const createModel = async (): Promise<string> =>
-    (await engine.createModel({ baseModel: BASE, lora: LORA, userMetadata: {} })).modelId;
+    (
+      await engine.createModel({
+        sessionId: await sessionOf(engine),
+        baseModel: BASE,
+        lora: LORA,
+        userMetadata: {},
+      })
+    ).modelId;
   const pass = (lengths: readonly number[]) => crossEntropy(engine, modelId, dataOf(lengths));
   const update = () => engine.optimStep({ modelId, adamParams: ADAM });
   /** both submitted before either is awaited */

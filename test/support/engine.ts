@@ -1,4 +1,5 @@
 /** The real engine on the page's GPU, with the tiny checkpoints of `test/fixtures/models` as its models. */
+import type { Backend } from '../../src/api/contract/backend';
 import type { DatumPayload, LoraConfigPayload, SamplingParamsPayload } from '../../src/api/contract/types';
 import { Engine } from '../../src/engine/engine';
 import { loadModel } from '../../src/models/load';
@@ -157,6 +158,18 @@ export const LORA: LoraConfigPayload = {
   trainUnembed: true,
 };
 
+const sessions = new WeakMap<Backend, Promise<string>>();
+
+/** The one session of an engine that tests need no more of. */
+export function sessionOf(engine: Backend): Promise<string> {
+  let session = sessions.get(engine);
+  if (!session) {
+    session = engine.createSession({ userMetadata: {} }).then(({ sessionId }) => sessionId);
+    sessions.set(engine, session);
+  }
+  return session;
+}
+
 /** A model of the fixture; `adapter` overwrites its matrices. */
 export async function createModel(
   engine: Engine,
@@ -164,6 +177,7 @@ export async function createModel(
   adapter: Matrices | null = fixture.adapter,
 ): Promise<string> {
   const { modelId } = await engine.createModel({
+    sessionId: await sessionOf(engine),
     baseModel: fixture.name,
     lora: { ...LORA, rank: fixture.rank },
     userMetadata: {},
@@ -208,7 +222,9 @@ export async function createSampler(
   of: { readonly base: string } | { readonly modelId: string },
 ): Promise<string> {
   const { samplerId } = await engine.createSampler(
-    'base' in of ? { kind: 'base', baseModel: of.base } : { kind: 'snapshot', modelId: of.modelId },
+    'base' in of
+      ? { kind: 'base', sessionId: await sessionOf(engine), baseModel: of.base }
+      : { kind: 'snapshot', modelId: of.modelId },
   );
   return samplerId;
 }

@@ -49,7 +49,7 @@ const backend: Pick<
     calls.push(what);
     return (acts[what] ?? (() => info(what)))();
   },
-  createModel: async ({ baseModel }, onProgress) => {
+  createModel: async ({ baseModel }, { onProgress } = {}) => {
     for (const loaded of [1, 2]) onProgress?.({ phase: 'download', what: baseModel, loaded, total: 2 });
     await new Promise((done) => setTimeout(done, 20));
     setTimeout(() => onProgress?.({ phase: 'compile', what: 'too late', loaded: 0, total: 0 }), 1);
