@@ -106,7 +106,7 @@ describe('forward and backward', () => {
     [
       'too few weights',
       request([inputs({ weights: float32(1, 1) })]),
-      'data[0].loss_fn_inputs.weights: must have shape [3], one per input token, got [2]',
+      'data[0].loss_fn_inputs.weights: must have shape [3], as target_tokens, got [2]',
     ],
     [
       'too many targets',

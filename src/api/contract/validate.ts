@@ -5,8 +5,8 @@
  */
 import type { CreateModelRequest, ForwardBackwardRequest, SampleRequest } from './backend';
 import { BadRequestError } from './errors';
-import { knownLosses, LOSSES } from './losses';
-import type { AdamParamsPayload, DatumPayload, LoraConfigPayload, TensorPayload } from './types';
+import { knownLosses, LOSSES, lossSettings, type LossSpec } from './losses';
+import type { AdamParamsPayload, DatumPayload, LoraConfigPayload, LossFnName, TensorPayload } from './types';
 
 /** What only the model knows; absent in a client that has not asked. */
 export interface ModelLimits {
@@ -63,9 +63,9 @@ function checkSeed(seed: number | null, field: string): void {
 }
 
 /**
- * A forward or forward-backward request: known loss and keys, non-empty data,
- * tensors of one length per datum, finite numbers; with `limits` also token
- * ids below the vocabulary and sequences within the context.
+ * A forward or forward-backward request: known loss, settings and keys, non-empty
+ * data, tensors of the shape the loss wants, finite numbers; with `limits` also
+ * token ids below the vocabulary and sequences within the context.
  * @throws BadRequestError
  */
 export function checkForwardBackward(
@@ -74,12 +74,23 @@ export function checkForwardBackward(
 ): void {
   const spec = Object.hasOwn(LOSSES, lossFn) ? LOSSES[lossFn] : undefined;
   if (!spec) refuse(`loss_fn: unknown loss ${show(lossFn)}; known: ${knownLosses().join(', ')}`);
-  for (const [key, value] of Object.entries(lossFnConfig)) {
-    if (!Object.hasOwn(spec.config, key)) refuse(unknownKey(`loss_fn_config.${key}`, lossFn, spec.config));
-    check(Number.isFinite(value), `loss_fn_config.${key}`, 'must be finite', value);
-  }
+  checkSettings(lossFn, lossFnConfig);
   if (data.length === 0) refuse('data: must have at least one datum');
-  data.forEach((datum, i) => checkDatum(datum, `data[${i}]`, lossFn, spec.inputs, limits));
+  data.forEach((datum, i) => checkDatum(datum, `data[${i}]`, lossFn, spec, limits));
+}
+
+function checkSettings(lossFn: LossFnName, given: Readonly<Record<string, number>>): void {
+  const { config } = LOSSES[lossFn];
+  const settings = lossSettings(lossFn, given);
+  for (const [key, value] of Object.entries(settings)) {
+    const field = `loss_fn_config.${key}`;
+    const setting = Object.hasOwn(config, key) ? config[key]! : refuse(unknownKey(field, lossFn, config));
+    const { min = -Infinity, atMost } = setting;
+    check(Number.isFinite(Math.fround(value)), field, 'must be a finite number', value);
+    check(value >= min, field, `must be at least ${min}`, value);
+    const most = atMost === undefined ? Infinity : settings[atMost]!;
+    check(value <= most, field, `must be at most ${atMost} (${most})`, value);
+  }
 }
 
 function unknownKey(field: string, lossFn: string, known: Readonly<Record<string, unknown>>): string {
@@ -91,7 +102,7 @@ function checkDatum(
   { tokens, lossFnInputs }: DatumPayload,
   field: string,
   lossFn: string,
-  inputs: Readonly<Record<string, TensorPayload['dtype']>>,
+  { inputs, manyTargets }: LossSpec,
   limits?: ModelLimits,
 ): void {
   checkTokens(tokens, `${field}.model_input`, limits);
@@ -107,22 +118,92 @@ function checkDatum(
     const name = `${field}.loss_fn_inputs.${key}`;
     const tensor = Object.hasOwn(lossFnInputs, key) ? lossFnInputs[key] : undefined;
     if (!tensor) refuse(`${name}: required by ${lossFn}`);
-    checkTensor(tensor, name, dtype, tokens.length);
-    if (key === 'target_tokens') checkTokens(tensor.data, name, limits);
+    check(tensor.dtype === dtype, name, `must be ${dtype}`, tensor.dtype);
+    // every loss has targets, and lists them first
+    const shape = lossFnInputs['target_tokens']!.shape;
+    if (key === 'target_tokens') checkTargetShape(tensor, name, tokens.length, manyTargets, limits);
+    else if (tensor.shape.join() !== shape.join()) {
+      refuse(`${name}: must have shape [${shape.join(', ')}], as target_tokens, got ${shapeOf(tensor)}`);
+    }
+    if (tensor.csr) checkSparse(tensor, tensor.csr, name);
+    else {
+      const size = shape.reduce((a, b) => a * b, 1);
+      check(
+        tensor.data.length === size,
+        name,
+        `${shapeOf(tensor)} needs ${size} numbers`,
+        tensor.data.length,
+      );
+    }
+    if (key === 'target_tokens') checkTokenIds(tensor.data, name, limits);
+    else checkFinite(tensor.data, name);
   }
 }
 
-function checkTensor(
-  { dtype, shape, data }: TensorPayload,
+const shapeOf = ({ shape }: TensorPayload): string => `[${shape.join(', ')}]`;
+
+/** (N), or where the loss takes several targets a token (N, K). */
+function checkTargetShape(
+  tensor: TensorPayload,
   field: string,
-  want: string,
-  length: number,
+  N: number,
+  manyTargets: boolean,
+  limits?: ModelLimits,
 ): void {
-  check(dtype === want, field, `must be ${want}`, dtype);
-  if (shape.length !== 1 || shape[0] !== length || data.length !== length) {
-    refuse(`${field}: must have shape [${length}], one per input token, got [${shape.join(', ')}]`);
+  const [rows, K = 1] = tensor.shape;
+  const dimensions = tensor.shape.length === 1 || (manyTargets && tensor.shape.length === 2);
+  if (!dimensions || rows !== N) {
+    const allowed = manyTargets ? `[${N}] or [${N}, K]` : `[${N}]`;
+    refuse(`${field}: must have shape ${allowed}, one row per input token, got ${shapeOf(tensor)}`);
   }
-  checkFinite(data, field);
+  const most = limits?.vocabSize ?? Number.MAX_SAFE_INTEGER;
+  check(
+    Number.isSafeInteger(K) && K >= 1 && K <= most,
+    field,
+    `must have 1 to ${most} targets per token`,
+    shapeOf(tensor),
+  );
+}
+
+/** Compressed rows of a matrix: row starts that rise from 0 to the number of values, columns that rise within each row. */
+function checkSparse(
+  { shape, data }: TensorPayload,
+  { crowIndices: starts, colIndices: columns }: NonNullable<TensorPayload['csr']>,
+  field: string,
+): void {
+  const [rows, width] = shape as [number, number?];
+  if (width === undefined) refuse(`${field}: only a matrix can be sparse, got [${shape.join(', ')}]`);
+  const crow = `${field}.crow_indices`;
+  check(starts.length === rows + 1, crow, `must have ${rows + 1} entries`, starts.length);
+  check(starts[0] === 0, `${crow}[0]`, 'must be 0', starts[0]);
+  check(
+    columns.length === data.length,
+    `${field}.col_indices`,
+    `must have ${data.length} entries`,
+    columns.length,
+  );
+  for (let r = 0; r < rows; r++) {
+    const [begin, end] = [starts[r]!, starts[r + 1]!];
+    // comparing so that NaN fails
+    const rises = Number.isInteger(end) && end >= begin && end <= data.length;
+    check(rises, `${crow}[${r + 1}]`, `must be a whole number from ${begin} to ${data.length}`, end);
+    for (let i = begin; i < end; i++) {
+      const least = i === begin ? 0 : columns[i - 1]! + 1;
+      const inside = Number.isInteger(columns[i]) && columns[i]! >= least && columns[i]! < width;
+      check(
+        inside,
+        `${field}.col_indices[${i}]`,
+        `must be a whole number from ${least} to ${width - 1}`,
+        columns[i],
+      );
+    }
+  }
+  check(
+    starts[rows] === data.length,
+    `${crow}[${rows}]`,
+    `must be ${data.length}, the number of values`,
+    starts[rows],
+  );
 }
 
 /** The settings of one optimizer step. @throws BadRequestError */

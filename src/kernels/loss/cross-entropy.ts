@@ -2,7 +2,7 @@
 import code from './cross-entropy.wgsl?raw';
 import { lossMap } from './loss-map';
 
-/** logprob (T), weights (T) → loss (T) = −w·lp, d_logprob (T) = −w. Weights may be negative or fractional. */
+/** logprob (C), weights (C) → loss (C) = −w·lp, d_logprob (C) = −w. Weights may be negative or fractional. */
 export const crossEntropy = lossMap({
   name: 'cross-entropy',
   code,

@@ -1,26 +1,40 @@
-/** What every loss is: a map, token by token, from (logprob, inputs) to (loss, dL/dlogprob). */
+/**
+ * What every loss is: a map, element by element, from (logprob, inputs) to (loss, dL/dlogprob).
+ *
+ * An element is one target of one token: C of them, as many as tokens unless tokens have several targets.
+ */
 import { ceilDiv, kernel, spread, type BindingSpec, type ParamType } from '../kernel';
-import { op, sizeOf, type DType, type Op, type TensorRef } from '../op';
+import { elements, op, sizeOf, type DType, type Op, type TensorRef } from '../op';
+import common from './loss-map.wgsl?raw';
 
-/** A per-token tensor that a loss reads beside the log-probabilities. */
+/** A tensor that a loss reads beside the log-probabilities, one value an element. */
 export interface LossInput {
   /** its key in `loss_fn_inputs` */
   readonly name: string;
   readonly dtype: DType;
 }
 
-/** logprob (T) f32 and, by name, the inputs of the loss, each (T). */
+/** logprob (C) f32 and, by name, the inputs of the loss, each (C). */
 export type LossTensors = Readonly<Record<string, TensorRef>> & { readonly logprob: TensorRef };
 
 export interface Loss {
   readonly inputs: readonly LossInput[];
-  /** → loss (T), each token's term of the sum, and d_logprob (T), the sum's derivative by its log-probability. */
+  /**
+   * → loss (C), each element's term of the sum, and d_logprob (C), the sum's derivative by its log-probability.
+   * Both NaN where one of them, or the log-probability, is not a finite f32.
+   */
   readonly op: Op<LossTensors, 'loss' | 'd_logprob', Readonly<Record<string, never>>>;
 }
 
+/** What the losses of reinforcement learning read: log-probabilities under the policy that sampled, and advantages. */
+export const POLICY_INPUTS: readonly LossInput[] = [
+  { name: 'logprobs', dtype: 'f32' },
+  { name: 'advantages', dtype: 'f32' },
+];
+
 export interface LossMapSpec {
   readonly name: string;
-  /** WGSL over the bindings logprob, the inputs, loss, d_logprob; `params.count` is the number of tokens. */
+  /** WGSL of `term` (see `loss-map.wgsl`) over the bindings of the inputs and the params of the settings. */
   readonly code: string;
   readonly inputs: readonly LossInput[];
   /** Settings of the loss: f32 params, each the run value of the same name. */
@@ -29,13 +43,13 @@ export interface LossMapSpec {
 
 /** Makes a loss of its WGSL map. */
 export function lossMap({ name, code, inputs, config = [] }: LossMapSpec): Loss {
-  const bindings: Record<string, BindingSpec> = { logprob: { elem: 'f32', access: 'read' } };
+  const bindings: Record<string, BindingSpec> = { logprob: { elem: 'u32', access: 'read' } };
   for (const input of inputs) bindings[input.name] = { elem: input.dtype, access: 'read' };
-  bindings.loss = { elem: 'f32', access: 'read_write' };
-  bindings.d_logprob = { elem: 'f32', access: 'read_write' };
+  bindings.loss = { elem: 'u32', access: 'read_write' };
+  bindings.d_logprob = { elem: 'u32', access: 'read_write' };
   const params: Record<string, ParamType> = { count: 'u32' };
   for (const setting of config) params[setting] = 'f32';
-  const mapKernel = kernel({ name, code, bindings, params });
+  const mapKernel = kernel({ name, code: code + common, bindings, params });
 
   return {
     inputs,
@@ -46,16 +60,16 @@ export function lossMap({ name, code, inputs, config = [] }: LossMapSpec): Loss 
         d_logprob: { shape: logprob.shape, dtype: 'f32' },
       }),
       webgpu: ({ inputs: read, outputs }) => {
-        const T = read.logprob.shape[0]!;
+        const { shape } = read.logprob;
         return [
           {
             kernel: mapKernel,
             bind: { ...read, ...outputs },
             params: (v) => ({
-              count: sizeOf(T, v),
+              count: elements(shape, v),
               ...Object.fromEntries(config.map((setting) => [setting, sizeOf(setting, v)])),
             }),
-            grid: (v) => spread(ceilDiv(sizeOf(T, v), 64)),
+            grid: (v) => spread(ceilDiv(elements(shape, v), 64)),
           },
         ];
       },

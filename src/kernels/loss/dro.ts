@@ -1,0 +1,6 @@
+/** Direct reward optimisation (Richemond et al. 2024, arXiv 2405.19107), summed: L = −Σ (lp·A − ½·β·(lp − logprobs)²). */
+import code from './dro.wgsl?raw';
+import { lossMap, POLICY_INPUTS } from './loss-map';
+
+/** Inputs and outputs as `importanceSampling`. Run value: `beta` ≥ 0, the weight of the square. */
+export const dro = lossMap({ name: 'dro', code, inputs: POLICY_INPUTS, config: ['beta'] });
