@@ -8,7 +8,8 @@ const layers = [
   ['contract', 'src/api/contract/**', []],
   ['kernels', 'src/kernels/**', []],
   ['models', 'src/models/**', ['contract']],
-  ['engine', 'src/engine/**', ['contract', 'kernels', 'models']],
+  ['checkpoints', 'src/checkpoints/**', ['contract', 'models']],
+  ['engine', 'src/engine/**', ['contract', 'kernels', 'models', 'checkpoints']],
   // the one file of the clients that starts an engine
   ['door', 'src/api/local-backend.ts', ['contract', 'api', 'engine']],
   ['api', ['src/api/!(local-backend).ts', 'src/api/!(contract)/**'], ['contract', 'door']],

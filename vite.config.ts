@@ -20,7 +20,9 @@ export default defineConfig({
   worker: { format: 'es' },
   server: { fs: { allow: ['.'] } },
   // bundled at start: found later (in a worker, by a lazy import) they would reload the page
-  optimizeDeps: { include: ['comlink', '@huggingface/tokenizers', '@huggingface/transformers'] },
+  optimizeDeps: {
+    include: ['comlink', 'idb', 'modern-tar', '@huggingface/tokenizers', '@huggingface/transformers'],
+  },
   test: {
     projects: [
       {

@@ -7,6 +7,7 @@
  * (tests); one suite checks all three. Everything is durable when its promise
  * resolves. Failures are `StorageError`, or `StorageFullError` without room.
  */
+import { StorageError, StorageFullError, TinkerError } from '../api/contract/errors';
 import type { StorageKind, StorageUsagePayload } from '../api/contract/types';
 
 export const COLLECTIONS = ['sessions', 'runs', 'checkpoints'] as const;
@@ -15,30 +16,43 @@ export type Collection = (typeof COLLECTIONS)[number];
 /** Any JSON value that is an object. */
 export type JsonRecord = Readonly<Record<string, unknown>>;
 
+/** Says what is to stand in a record's place: another, the same, or nothing. It does not wait, and may throw. */
+export type RecordChange = (current: JsonRecord | undefined) => JsonRecord | undefined;
+
+/** What a listing found. */
+export interface RecordList {
+  /** by key, in the keys' order */
+  readonly records: ReadonlyMap<string, JsonRecord>;
+  /** keys, or file names, of records that are there and cannot be read */
+  readonly damaged: readonly string[];
+}
+
 export interface Store {
   readonly kind: StorageKind;
 
-  /** Undefined when there is none. */
+  /**
+   * Undefined when there is none.
+   * @throws UnprocessableEntityError if it is damaged
+   */
   get(collection: Collection, key: string): Promise<JsonRecord | undefined>;
-  /** The records whose keys start with `prefix` (default: all), by key. */
-  list(collection: Collection, prefix?: string): Promise<ReadonlyMap<string, JsonRecord>>;
-  /** Puts a record under a key that has none; false, and nothing changes, if it has. Atomic across tabs and processes. */
-  insert(collection: Collection, key: string, value: JsonRecord): Promise<boolean>;
-  /** Puts a record, in place of another if there is one; returns that. */
-  put(collection: Collection, key: string, value: JsonRecord): Promise<JsonRecord | undefined>;
-  /** Removes a record and returns it; undefined if there was none. */
-  delete(collection: Collection, key: string): Promise<JsonRecord | undefined>;
+  /** The records whose keys start with `prefix` (default: all). */
+  list(collection: Collection, prefix?: string): Promise<RecordList>;
+  /**
+   * Makes, replaces or removes one record, as one step between whose reading and writing
+   * no other tab or process comes. When `change` throws, nothing changes and that is the rejection.
+   */
+  update(collection: Collection, key: string, change: RecordChange): Promise<void>;
 
   /** A new empty folder, which this store's owner writes now. */
   createFolder(): Promise<FolderWriter>;
-  /**
-   * A file of a folder, read from disk as the blob is.
-   * @throws StorageError without such a file
-   */
-  readFile(folder: string, name: string): Promise<Blob>;
+  /** A file of a folder, read from disk as the blob is; undefined when there is none. */
+  readFile(folder: string, name: string): Promise<Blob | undefined>;
   /** Removes a folder and its files; one that is gone already is no error. */
   removeFolder(folder: string): Promise<void>;
-  /** Folders that nobody alive, in any tab or process, is writing now. */
+  /**
+   * Folders that nobody alive, in any tab or process, is writing now. A record that is
+   * listed after this names every one of them that was ever finished and still counts.
+   */
   listFolders(): Promise<string[]>;
 
   /** What the platform says of the space; see `StorageUsagePayload`. */
@@ -50,10 +64,35 @@ export interface Store {
 export interface FolderWriter {
   /** of the folder */
   readonly id: string;
-  /** Writes a whole file, from parts that follow each other. */
-  write(name: string, parts: readonly Uint8Array<ArrayBuffer>[]): Promise<void>;
-  /** Ends the writing; the files are on disk. Call it after the record that names the folder is there. */
+  /** Writes a whole file. */
+  write(name: string, bytes: Uint8Array<ArrayBuffer>): Promise<void>;
+  /** Ends the writing. Call it after the record that names the folder is there. */
   close(): Promise<void>;
   /** Removes the folder. */
   discard(): Promise<void>;
+}
+
+/** Names of `DOMException`s and codes of Node's errors that mean there is no room. */
+const FULL = new Set(['QuotaExceededError', 'ENOSPC', 'EDQUOT', 'EFBIG']);
+
+/**
+ * What a platform threw, as one of this library's errors.
+ * @param doing words after "cannot", e.g. `write adapter_config.json`
+ */
+export function storageError(error: unknown, doing: string): TinkerError {
+  if (error instanceof TinkerError) return error;
+  const { name, code, message } = error as { name?: string; code?: unknown; message?: string };
+  const full = FULL.has(name ?? '') || FULL.has(String(code));
+  const Class = full ? StorageFullError : StorageError;
+  const reason = full ? 'there is no room; delete checkpoints or free space' : (message ?? String(error));
+  return new Class(`checkpoints: cannot ${doing}: ${reason}`, { cause: error });
+}
+
+/** Runs `action`, turning what it throws into `storageError`s. */
+export async function guarded<T>(doing: string, action: () => T | Promise<T>): Promise<T> {
+  try {
+    return await action();
+  } catch (error) {
+    throw storageError(error, doing);
+  }
 }
