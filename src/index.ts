@@ -3,14 +3,32 @@ export { ServiceClient, DEFAULT_BASE_MODEL } from './api/service-client';
 export type {
   CreateLoraTrainingClientOptions,
   CreateSamplingClientOptions,
-  ProgressCallback,
+  CreateTrainingClientFromStateOptions,
   ServiceClientOptions,
 } from './api/service-client';
-export { TrainingClient, type LossFnConfig } from './api/training-client';
+export {
+  TrainingClient,
+  type CustomLossOptions,
+  type LossFnConfig,
+  type SaveStateOptions,
+  type SaveWeightsOptions,
+} from './api/training-client';
+export type { CustomLoss, CustomLossFn } from './api/custom-loss';
 export { SamplingClient, type SampleOptions } from './api/sampling-client';
+export type { SampleStream } from './api/sample-stream';
+export { RestClient, type ImportCheckpointOptions } from './api/rest-client';
+export type { LoadOptions, ProgressCallback, RequestOptions } from './api/request';
 export { APIFuture, type ResultOptions } from './api/future';
-export { ModelInput, type EncodedTextChunk, type ModelInputChunk } from './api/model-input';
-export { TensorData, type NestedNumbers, type TensorLike } from './api/tensor-data';
+export { ModelInput } from './api/model-input';
+export {
+  EncodedTextChunk,
+  ImageAssetPointerChunk,
+  ImageChunk,
+  type ImageFormat,
+  type ModelInputChunk,
+  type ModelInputChunkInit,
+} from './api/chunks';
+export { TensorData, type NestedNumbers, type TensorDataInit, type TensorLike } from './api/tensor-data';
 export { Datum, type DatumInit, type LossFnInputs } from './api/datum';
 export {
   AdamParams,
@@ -24,14 +42,42 @@ export {
 export type {
   ForwardBackwardOutput,
   GetInfoResponse,
+  GetSamplerResponse,
   GetServerCapabilitiesResponse,
+  GetSessionResponse,
+  ListSessionsResponse,
+  LoadWeightsResponse,
   OptimStepResponse,
   SampledSequence,
+  SampledTokens,
   SampleResponse,
+  SaveWeightsForSamplerResponse,
+  SaveWeightsResponse,
+  WeightsInfoResponse,
 } from './api/results';
+export { TopkPromptLogprobs, type TokenLogprob } from './api/topk-prompt-logprobs';
+export type {
+  Checkpoint,
+  CheckpointArchiveUrlResponse,
+  CheckpointsListResponse,
+  Cursor,
+  Page,
+  StorageUsage,
+  TrainingRun,
+  TrainingRunsResponse,
+} from './api/runs';
+export { ParsedCheckpointTinkerPath } from './api/tinker-path';
 export type { Tokenizer } from './api/tokenizer';
 export type { Backend } from './api/contract/backend';
-export type { EngineStats, LossFnName, ProgressEvent, TensorDType } from './api/contract/types';
+export type {
+  CheckpointType,
+  EngineStats,
+  LossFnName,
+  ProgressEvent,
+  StorageKind,
+  SupportedModel,
+  TensorDType,
+} from './api/contract/types';
 export {
   AbortedError,
   APIConnectionError,

@@ -2,7 +2,7 @@
 import { BadRequestError } from './contract/errors';
 import { PLAIN_INPUT_DTYPES } from './contract/losses';
 import type { DatumPayload } from './contract/types';
-import type { ModelInput } from './model-input';
+import { inputTokens, type ModelInput } from './model-input';
 import { TensorData, type TensorLike } from './tensor-data';
 
 /** Loss inputs by wire name. Plain arrays are converted by key, see `Datum`. */
@@ -10,22 +10,30 @@ export type LossFnInputs = Readonly<Record<string, TensorData | TensorLike>>;
 
 export interface DatumInit {
   readonly modelInput: ModelInput;
-  readonly lossFnInputs: LossFnInputs;
+  /** default: none */
+  readonly lossFnInputs?: LossFnInputs;
 }
+
+/** Keys whose matrices become sparse where that is smaller. */
+const SPARSE_KEYS: readonly string[] = ['target_tokens', 'weights'];
 
 /**
  * N input tokens and the tensors its loss reads, each `(N)`: entry t belongs to
  * the prediction after input token t, so targets are the tokens shifted by one.
+ * `cross_entropy` also takes `target_tokens` and `weights` of `(N, K)`: K targets
+ * for each prediction.
  *
  * Plain and typed arrays become int64 under `target_tokens`, and float32 under
  * `weights`, `advantages`, `logprobs`, `clip_low_threshold`, `clip_high_threshold`.
+ * `(N, K)` lists under `target_tokens` and `weights` become sparse where that is
+ * smaller, as the SDK does with torch tensors; see `TensorData.fromDense`.
  * @throws BadRequestError an array under another key (give a `TensorData`)
  */
 export class Datum {
   readonly modelInput: ModelInput;
   readonly lossFnInputs: Readonly<Record<string, TensorData>>;
 
-  constructor({ modelInput, lossFnInputs }: DatumInit) {
+  constructor({ modelInput, lossFnInputs = {} }: DatumInit) {
     this.modelInput = modelInput;
     this.lossFnInputs = Object.fromEntries(
       Object.entries(lossFnInputs).map(([key, value]) => [key, toTensor(key, value)]),
@@ -44,17 +52,20 @@ function toTensor(key: string, value: TensorData | TensorLike): TensorData {
     const known = Object.keys(PLAIN_INPUT_DTYPES).join(', ');
     throw new BadRequestError(`${field}: an array needs a known key (${known}); use TensorData.fromArray`);
   }
-  return TensorData.fromArray(value, dtype, field);
+  return SPARSE_KEYS.includes(key)
+    ? TensorData.fromDense(value, dtype, field)
+    : TensorData.fromArray(value, dtype, field);
 }
 
-/** @internal the datum as it crosses the seam */
-export function datumPayload({ modelInput, lossFnInputs }: Datum): DatumPayload {
-  const inputs = Object.entries(lossFnInputs).map(([key, { dtype, shape, data }]) => [
-    key,
-    { dtype, shape, data },
-  ]);
+/** @internal the datum as it crosses the seam. @throws UnsupportedError on images */
+export function datumPayload({ modelInput, lossFnInputs }: Datum, index: number): DatumPayload {
   return {
-    tokens: modelInput.toInts(),
-    lossFnInputs: Object.fromEntries(inputs) as DatumPayload['lossFnInputs'],
+    tokens: inputTokens(modelInput, `data[${index}].model_input`),
+    lossFnInputs: Object.fromEntries(
+      Object.entries(lossFnInputs).map(([key, { dtype, shape, data, csr }]) => [
+        key,
+        { dtype, shape, data, ...(csr && { csr }) },
+      ]),
+    ),
   };
 }

@@ -3,9 +3,12 @@ import { AbortedError, APITimeoutError } from './contract/errors';
 
 export interface ResultOptions {
   /** wait at most this long, ms; the request itself goes on */
-  readonly timeoutMs?: number;
-  /** stop waiting when it fires; the request itself goes on */
-  readonly signal?: AbortSignal;
+  readonly timeoutMs?: number | undefined;
+  /**
+   * Gives the request up when it fires, for everyone who waits for it: one that has not started is
+   * dropped, sampling ends early. The same as a `signal` given to the call itself.
+   */
+  readonly signal?: AbortSignal | undefined;
 }
 
 /**
@@ -18,10 +21,13 @@ export interface ResultOptions {
 export class APIFuture<T> implements PromiseLike<T> {
   readonly requestId: string;
   readonly #promise: Promise<T>;
+  readonly #cancel: (reason: unknown) => void;
 
-  constructor(requestId: string, promise: Promise<T>) {
+  /** @param cancel gives the request up; `promise` then rejects, unless it is past that */
+  constructor(requestId: string, promise: Promise<T>, cancel: (reason: unknown) => void = () => undefined) {
     this.requestId = requestId;
     this.#promise = promise;
+    this.#cancel = cancel;
     promise.catch(() => undefined);
   }
 
@@ -41,14 +47,17 @@ export class APIFuture<T> implements PromiseLike<T> {
   }
 
   /**
-   * The result, waiting at most `timeoutMs` and until `signal` fires.
+   * The result, waiting at most `timeoutMs`; `signal` gives the request up.
    * @throws APITimeoutError, AbortedError, or the request's own error
    */
   result({ timeoutMs, signal }: ResultOptions = {}): Promise<T> {
-    if (signal?.aborted) return Promise.reject(this.#aborted(signal));
     if (timeoutMs === undefined && !signal) return this.#promise;
     return new Promise<T>((resolve, reject) => {
-      const abort = (): void => reject(this.#aborted(signal));
+      const abort = (): void => {
+        this.#cancel(signal?.reason);
+        reject(new AbortedError(`request ${this.requestId} was given up`, { cause: signal?.reason }));
+      };
+      if (signal?.aborted) return abort();
       const timer =
         timeoutMs === undefined
           ? undefined
@@ -63,9 +72,5 @@ export class APIFuture<T> implements PromiseLike<T> {
         signal?.removeEventListener('abort', abort);
       });
     });
-  }
-
-  #aborted(signal: AbortSignal | undefined): AbortedError {
-    return new AbortedError(`request ${this.requestId}: the wait was aborted`, { cause: signal?.reason });
   }
 }

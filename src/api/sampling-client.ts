@@ -1,87 +1,146 @@
-/** Samples from one base model, or from a snapshot of a trained one. */
-import type { Backend, SamplerInfo } from './contract/backend';
-import { AbortedError } from './contract/errors';
+/** Samples from one base model, one saved adapter, or a snapshot of a trained one. */
+import type { CreateSamplerRequest, SampleRequest, SamplerInfo } from './contract/backend';
+import { AbortedError, BadRequestError } from './contract/errors';
+import { parseTinkerPath } from './contract/tinker-path';
 import { checkSample } from './contract/validate';
-import { APIFuture } from './future';
-import type { ModelInput } from './model-input';
+import type { APIFuture } from './future';
+import { inputTokens, type ModelInput } from './model-input';
 import { samplingPayload, SamplingParams, type SamplingParamsInit } from './params';
-import type { SampleResponse } from './results';
+import { submit, type LoadOptions, type RequestOptions } from './request';
+import { sampleResponse, type SampledTokens, type SampleResponse } from './results';
+import { SampleStream } from './sample-stream';
+import type { Session } from './session';
 import { loadTokenizer, type Tokenizer } from './tokenizer';
 
-export interface SampleOptions {
+export interface SampleOptions extends RequestOptions {
   readonly prompt: ModelInput;
   /** how many sequences to draw; they share the prompt's computation */
   readonly numSamples?: number;
   readonly samplingParams?: SamplingParamsInit;
   /** also return log p of each prompt token given those before it */
   readonly includePromptLogprobs?: boolean;
+  /** how many of the likeliest tokens to list at each place of the prompt; 0 = none */
+  readonly topkPromptLogprobs?: number;
 }
 
-/** Made by `ServiceClient.createSamplingClient` or `TrainingClient.saveWeightsAndGetSamplingClient`. */
+/** What to sample from; `modelPath` counts where both are given. */
+export interface SampledModel {
+  readonly baseModel?: string | undefined;
+  /** `tinker://RUN/sampler_weights/NAME` */
+  readonly modelPath?: string | undefined;
+}
+
+/** Made by `ServiceClient.createSamplingClient`, `TrainingClient.createSamplingClient` and `saveWeightsAndGetSamplingClient`. */
 export class SamplingClient {
-  readonly #backend: Backend;
+  readonly #session: Session;
   readonly #info: SamplerInfo;
   #requests = 0;
   #disposed = false;
 
   /** @internal */
-  constructor(backend: Backend, info: SamplerInfo) {
-    this.#backend = backend;
+  constructor(session: Session, info: SamplerInfo) {
+    this.#session = session;
     this.#info = info;
+    session.add(this);
+  }
+
+  /** @internal @throws BadRequestError without a model */
+  static async create(session: Session, of: SampledModel, options: LoadOptions): Promise<SamplingClient> {
+    const { baseModel, modelPath } = of;
+    if (modelPath !== undefined) parseTinkerPath(modelPath, 'model_path');
+    if (!baseModel && modelPath === undefined) {
+      throw new BadRequestError('base_model is required, or model_path');
+    }
+    const sessionId = await session.id();
+    const request: CreateSamplerRequest =
+      modelPath !== undefined
+        ? { kind: 'checkpoint', sessionId, modelPath }
+        : { kind: 'base', sessionId, baseModel: baseModel! };
+    const info = await session.backend.createSampler(request, session.loading(options));
+    return new SamplingClient(session, info);
+  }
+
+  /** Names it in `RestClient.getSampler`. */
+  get samplerId(): string {
+    return this.#info.samplerId;
   }
 
   /**
    * Draws `numSamples` continuations. Each has its stop reason, tokens (the
    * stopping ones included) and one log-probability per token, under the
    * temperature-scaled distribution.
-   * @throws BadRequestError (through the future) naming the field
+   * @throws BadRequestError (through the future) naming the field; UnsupportedError on images
    */
-  sample({
-    prompt,
-    numSamples = 1,
-    samplingParams = {},
-    includePromptLogprobs = false,
-  }: SampleOptions): APIFuture<SampleResponse> {
-    return this.#submit(prompt, numSamples, samplingParams, includePromptLogprobs, (response) => response);
+  sample(options: SampleOptions): APIFuture<SampleResponse> {
+    return this.#submit(
+      () => this.#request(options),
+      options,
+      (response) => response,
+    );
+  }
+
+  /**
+   * Like `sample`, and gives tokens as they come:
+   * `for await (const { sequence, tokens, logprobs, stopReason } of client.stream(…))`.
+   * Leaving the loop early ends the sampling.
+   */
+  stream(options: SampleOptions): SampleStream {
+    return new SampleStream((onTokens, cancel) => {
+      const signal = options.signal ? AbortSignal.any([options.signal, cancel]) : cancel;
+      return this.#submit(
+        () => this.#request(options),
+        { signal },
+        (response) => response,
+        onTokens,
+      );
+    });
   }
 
   /**
    * Log-probabilities of a text's own tokens, `(prompt length)`: entry i is
    * log p(prompt[i] | prompt[< i]), entry 0 is null.
    */
-  computeLogprobs(prompt: ModelInput): APIFuture<(number | null)[]> {
+  computeLogprobs(prompt: ModelInput, options: RequestOptions = {}): APIFuture<(number | null)[]> {
     // the service's own way: a sample of one token, which is dropped
-    return this.#submit(prompt, 1, { maxTokens: 1 }, true, ({ promptLogprobs }) => [
-      ...(promptLogprobs ?? []),
-    ]);
+    const samplingParams = { maxTokens: 1 };
+    const request = (): SampleRequest =>
+      this.#request({ prompt, samplingParams, includePromptLogprobs: true });
+    return this.#submit(request, options, ({ promptLogprobs }) => [...(promptLogprobs ?? [])]);
+  }
+
+  /** @throws BadRequestError naming the field */
+  #request(options: SampleOptions): SampleRequest {
+    const { prompt, numSamples = 1, samplingParams = {} } = options;
+    const request: SampleRequest = {
+      samplerId: this.#info.samplerId,
+      prompt: inputTokens(prompt, 'prompt'),
+      numSamples,
+      params: samplingPayload(new SamplingParams(samplingParams)),
+      promptLogprobs: options.includePromptLogprobs ?? false,
+      topkPromptLogprobs: options.topkPromptLogprobs ?? 0,
+    };
+    checkSample(request);
+    return request;
   }
 
   #submit<T>(
-    prompt: ModelInput,
-    numSamples: number,
-    samplingParams: SamplingParamsInit,
-    promptLogprobs: boolean,
-    result: (response: SampleResponse) => T,
+    request: () => SampleRequest,
+    options: RequestOptions,
+    answer: (response: SampleResponse) => T,
+    onTokens?: (event: SampledTokens) => void,
   ): APIFuture<T> {
-    const send = async (): Promise<T> => {
+    const id = `${this.#info.samplerId}:${this.#requests++}`;
+    const send = async (signal: AbortSignal): Promise<T> => {
       if (this.#disposed) throw new AbortedError('this SamplingClient is disposed');
-      const params = samplingPayload(new SamplingParams(samplingParams));
-      const request = {
-        samplerId: this.#info.samplerId,
-        prompt: prompt.toInts(),
-        numSamples,
-        params,
-        promptLogprobs,
-      };
-      checkSample(request);
-      return result(await this.#backend.sample(request));
+      const payload = await this.#session.backend.sample(request(), { signal, onTokens });
+      return answer(sampleResponse(payload));
     };
-    return new APIFuture(`${this.#info.samplerId}:${this.#requests++}`, send());
+    return submit(id, send, options);
   }
 
   /** The base model's tokenizer (transformers.js). */
   getTokenizer(): Promise<Tokenizer> {
-    return loadTokenizer(this.#backend, this.#info.baseModel);
+    return loadTokenizer(this.#session.backend, this.#info.baseModel);
   }
 
   /** Name of the base model. */
@@ -93,7 +152,8 @@ export class SamplingClient {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    await this.#backend.unloadSampler(this.#info.samplerId);
+    this.#session.remove(this);
+    await this.#session.backend.unloadSampler(this.#info.samplerId);
   }
 
   [Symbol.asyncDispose](): Promise<void> {

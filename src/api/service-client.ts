@@ -1,18 +1,20 @@
 /** The entry: picks the engine and makes the clients that work on it. */
 import type { Backend } from './contract/backend';
-import { AbortedError, BadRequestError, UnsupportedError } from './contract/errors';
-import type { EngineStats, ProgressEvent } from './contract/types';
-import { checkCreateModel } from './contract/validate';
+import { AbortedError, UnsupportedError } from './contract/errors';
+import { parseTinkerPath } from './contract/tinker-path';
+import type { EngineStats } from './contract/types';
+import { checkCreateModel, checkUserMetadata } from './contract/validate';
 import { LocalBackend } from './local-backend';
 import { LoraConfig, type LoraConfigInit } from './params';
+import { checkAborted, type LoadOptions, type ProgressCallback } from './request';
+import { RestClient } from './rest-client';
 import type { GetServerCapabilitiesResponse } from './results';
-import { SamplingClient } from './sampling-client';
+import { SamplingClient, type SampledModel } from './sampling-client';
+import { Session } from './session';
 import { TrainingClient } from './training-client';
 
 /** The model that comes with the library and needs no network. */
 export const DEFAULT_BASE_MODEL = 'webtinker/pocket';
-
-export type ProgressCallback = (event: ProgressEvent) => void;
 
 export interface ServiceClientOptions {
   /** an engine of your own; default: one in a Web Worker, started at the first call */
@@ -23,29 +25,35 @@ export interface ServiceClientOptions {
   readonly baseUrl?: string;
   /** key of a remote service: not in this release */
   readonly apiKey?: string;
+  /** filed with the session: strings by name */
+  readonly userMetadata?: Readonly<Record<string, string>> | undefined;
   /** progress of everything long that this client starts */
   readonly onProgress?: ProgressCallback;
 }
 
-export interface CreateLoraTrainingClientOptions extends LoraConfigInit {
+export interface CreateLoraTrainingClientOptions extends LoraConfigInit, LoadOptions {
   /** a built-in model, or the URL of a Hugging Face folder (absolute, or `/path/` on the page's server); default: the embedded model */
-  readonly baseModel?: string;
-  readonly userMetadata?: Readonly<Record<string, string>>;
-  readonly onProgress?: ProgressCallback;
+  readonly baseModel?: string | undefined;
+  /** filed with the training run: strings by name */
+  readonly userMetadata?: Readonly<Record<string, string>> | undefined;
 }
 
-export interface CreateSamplingClientOptions {
-  readonly baseModel?: string;
-  /** `tinker://…` checkpoint: not in this release */
-  readonly modelPath?: string;
-  readonly onProgress?: ProgressCallback;
+export interface CreateTrainingClientFromStateOptions extends LoadOptions {
+  /** in place of the checkpoint's own base model: another address of the same weights */
+  readonly baseModel?: string | undefined;
+  /** filed with the new training run: strings by name */
+  readonly userMetadata?: Readonly<Record<string, string>> | undefined;
 }
+
+export interface CreateSamplingClientOptions extends SampledModel, LoadOptions {}
 
 export class ServiceClient {
   readonly #options: ServiceClientOptions;
-  #backend: Backend | undefined;
+  readonly #rests: RestClient[] = [];
+  #session: Session | undefined;
   #disposed = false;
 
+  /** Starts nothing yet: the engine starts at the first call, the session with the first client. */
   constructor(options: ServiceClientOptions = {}) {
     if (options.baseUrl !== undefined || options.apiKey !== undefined) {
       throw new UnsupportedError('baseUrl and apiKey: the remote service comes with a later release');
@@ -55,61 +63,112 @@ export class ServiceClient {
         `device: only 'webgpu' is there in this release, got '${String(options.device)}'`,
       );
     }
+    checkUserMetadata(options.userMetadata ?? {});
     this.#options = options;
-    this.#backend = options.backend;
   }
 
-  #open(): Backend {
+  #open(): Session {
     if (this.#disposed) throw new AbortedError('this ServiceClient is disposed');
-    return (this.#backend ??= new LocalBackend());
+    const { backend, userMetadata = {}, onProgress } = this.#options;
+    return (this.#session ??= new Session(backend ?? new LocalBackend(), { userMetadata, onProgress }));
   }
 
-  /** Models that can be trained and sampled, with their context lengths; and what computes. */
+  /** Models that can be trained and sampled, with their context lengths; what computes, and where checkpoints go. */
   async getServerCapabilities(): Promise<GetServerCapabilitiesResponse> {
-    return this.#open().getServerCapabilities();
+    return this.#open().backend.getServerCapabilities();
   }
 
   /**
    * Makes a fresh LoRA adapter, equal to its base model until the first step.
-   * @throws BadRequestError rank not a power of two up to 256, nothing to train, unknown model
+   * @throws BadRequestError rank not a power of two up to 256, nothing to train; NotFoundError unknown model
    */
   async createLoraTrainingClient(options: CreateLoraTrainingClientOptions = {}): Promise<TrainingClient> {
-    const { baseModel = DEFAULT_BASE_MODEL, userMetadata = {}, onProgress, ...lora } = options;
+    const { baseModel = DEFAULT_BASE_MODEL, userMetadata = {}, onProgress, signal, ...lora } = options;
     const request = { baseModel, lora: { ...new LoraConfig(lora) }, userMetadata };
     checkCreateModel(request);
-    const backend = this.#open();
-    const info = await backend.createModel(request, onProgress ?? this.#options.onProgress);
-    return new TrainingClient(backend, info);
+    checkAborted(signal, 'createLoraTrainingClient');
+    const session = this.#open();
+    const sessionId = await session.id();
+    const loading = session.loading({ onProgress, signal });
+    return new TrainingClient(session, await session.backend.createModel({ sessionId, ...request }, loading));
   }
 
   /**
-   * Makes a sampler of a base model.
-   * @throws BadRequestError without a model, UnsupportedError for `modelPath`
+   * Makes a training client of a saved adapter, with its base model, rank and trained parts. It is a
+   * run of its own; the optimizer starts anew.
+   * @param path `tinker://RUN/weights/NAME`
+   * @throws BadRequestError malformed path, NotFoundError no such checkpoint, UnprocessableEntityError damaged
    */
-  async createSamplingClient({
-    baseModel,
-    modelPath,
-    onProgress,
-  }: CreateSamplingClientOptions): Promise<SamplingClient> {
-    if (modelPath !== undefined) {
-      throw new UnsupportedError('model_path: saved checkpoints come with a later release; use baseModel');
+  createTrainingClientFromState(
+    path: string,
+    options: CreateTrainingClientFromStateOptions = {},
+  ): Promise<TrainingClient> {
+    return this.#fromState(path, false, options);
+  }
+
+  /** Like `createTrainingClientFromState`, with the optimizer: training goes on as if it had never stopped. */
+  createTrainingClientFromStateWithOptimizer(
+    path: string,
+    options: CreateTrainingClientFromStateOptions = {},
+  ): Promise<TrainingClient> {
+    return this.#fromState(path, true, options);
+  }
+
+  async #fromState(
+    path: string,
+    optimizer: boolean,
+    { baseModel, userMetadata, onProgress, signal }: CreateTrainingClientFromStateOptions,
+  ): Promise<TrainingClient> {
+    parseTinkerPath(path);
+    const session = this.#open();
+    const info = await session.backend.getWeightsInfo(path);
+    const { loraRank: rank, trainMlp, trainAttn, trainUnembed } = info;
+    const client = await this.createLoraTrainingClient({
+      baseModel: baseModel ?? info.baseModel,
+      ...{ rank, trainMlp, trainAttn, trainUnembed, userMetadata, onProgress, signal },
+    });
+    try {
+      await (optimizer
+        ? client.loadStateWithOptimizer(path, { signal })
+        : client.loadState(path, { signal }));
+      return client;
+    } catch (error) {
+      // the caller gets the reason; a model that cannot be unloaded either is no news
+      await client.dispose().catch(() => undefined);
+      throw error;
     }
-    if (!baseModel) throw new BadRequestError('base_model is required');
-    const backend = this.#open();
-    const progress = onProgress ?? this.#options.onProgress;
-    return new SamplingClient(backend, await backend.createSampler({ kind: 'base', baseModel }, progress));
+  }
+
+  /**
+   * Makes a sampler of a base model, or of an adapter saved by `saveWeightsForSampler`.
+   * @throws BadRequestError without a model; NotFoundError where there is none
+   */
+  async createSamplingClient(options: CreateSamplingClientOptions): Promise<SamplingClient> {
+    return SamplingClient.create(this.#open(), options, options);
+  }
+
+  /** Makes a client of what is kept: runs, checkpoints, sessions. */
+  createRestClient(): RestClient {
+    const client = new RestClient(this.#open());
+    this.#rests.push(client);
+    return client;
   }
 
   /** What the engine has done and holds: launches, submits, bytes. */
   async stats(): Promise<EngineStats> {
-    return this.#open().stats();
+    return this.#open().backend.stats();
   }
 
-  /** Ends the engine that this client started (not one given as `backend`); pending calls reject. */
+  /**
+   * Frees what this client's clients hold. The engine it started ends, and pending calls reject; one
+   * given as `backend` goes on without them.
+   */
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    if (!this.#options.backend) await this.#backend?.dispose();
+    for (const rest of this.#rests) rest.dispose();
+    if (this.#options.backend) await this.#session?.disposeClients();
+    else await this.#session?.backend.dispose();
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -1,37 +1,62 @@
 /** Trains one LoRA adapter. Calls run in the order in which they were made, without waiting for each other. */
-import type { Backend } from './contract/backend';
-import { AbortedError } from './contract/errors';
+import type { Backend, ForwardBackwardRequest } from './contract/backend';
+import { AbortedError, BadRequestError } from './contract/errors';
 import type { LossFnName, ModelInfo } from './contract/types';
 import { checkAdamParams, checkForwardBackward } from './contract/validate';
+import { customBackward, customForward, customOutput, evaluate, type CustomLossFn } from './custom-loss';
 import { datumPayload, type Datum } from './datum';
-import { APIFuture } from './future';
+import type { APIFuture } from './future';
 import { AdamParams, type AdamParamsInit } from './params';
+import { awaitTurn, checkAborted, submit, type LoadOptions, type RequestOptions } from './request';
 import {
   forwardBackwardOutput,
   type ForwardBackwardOutput,
   type GetInfoResponse,
+  type LoadWeightsResponse,
   type OptimStepResponse,
+  type SaveWeightsForSamplerResponse,
+  type SaveWeightsResponse,
 } from './results';
 import { SamplingClient } from './sampling-client';
+import type { Session } from './session';
 import { loadTokenizer, type Tokenizer } from './tokenizer';
 
 /** Scalars of a loss, by wire name. */
 export type LossFnConfig = Readonly<Record<string, number>>;
 
-/** Made by `ServiceClient.createLoraTrainingClient`. */
+export interface CustomLossOptions extends RequestOptions {
+  /** what the loss is a function of; there is one kind */
+  readonly lossTypeInput?: 'logprobs';
+}
+
+export interface SaveWeightsOptions extends RequestOptions {
+  /** seconds until the checkpoint expires; null = never */
+  readonly ttlSeconds?: number | null;
+}
+
+export interface SaveStateOptions extends SaveWeightsOptions {
+  /** replace a checkpoint of that name; else that is a `ConflictError` */
+  readonly overwrite?: boolean;
+}
+
+/** Made by `ServiceClient.createLoraTrainingClient` and its `createTrainingClientFromState…`. */
 export class TrainingClient {
+  /** also the id of its training run */
   readonly modelId: string;
-  readonly #backend: Backend;
+  readonly #session: Session;
   readonly #info: ModelInfo;
   /** number of the next request of this model */
   #seq = 1;
+  /** what later calls wait for: a custom loss whose second half is not sent yet */
+  #turn: Promise<void> | undefined;
   #disposed = false;
 
   /** @internal */
-  constructor(backend: Backend, info: ModelInfo) {
+  constructor(session: Session, info: ModelInfo) {
     this.modelId = info.modelId;
-    this.#backend = backend;
+    this.#session = session;
     this.#info = info;
+    session.add(this);
   }
 
   /** Base model, LoRA rank and tokenizer name, as the engine has them. */
@@ -52,8 +77,9 @@ export class TrainingClient {
     data: readonly Datum[],
     lossFn: LossFnName,
     lossFnConfig: LossFnConfig = {},
+    options: RequestOptions = {},
   ): APIFuture<ForwardBackwardOutput> {
-    return this.#run(data, lossFn, lossFnConfig, true);
+    return this.#run(data, lossFn, lossFnConfig, true, options);
   }
 
   /**
@@ -65,8 +91,9 @@ export class TrainingClient {
     data: readonly Datum[],
     lossFn: LossFnName,
     lossFnConfig: LossFnConfig = {},
+    options: RequestOptions = {},
   ): APIFuture<ForwardBackwardOutput> {
-    return this.#run(data, lossFn, lossFnConfig, false);
+    return this.#run(data, lossFn, lossFnConfig, false, options);
   }
 
   #run(
@@ -74,43 +101,186 @@ export class TrainingClient {
     lossFn: LossFnName,
     lossFnConfig: LossFnConfig,
     forwardOnly: boolean,
+    options: RequestOptions,
   ): APIFuture<ForwardBackwardOutput> {
-    return this.#submit(async () => {
-      const request = {
-        modelId: this.modelId,
-        data: data.map(datumPayload),
-        lossFn,
-        lossFnConfig,
-        forwardOnly,
-      };
-      checkForwardBackward(request);
-      return forwardBackwardOutput(await this.#backend.forwardBackward(request));
-    });
+    const prepare = (): ForwardBackwardRequest =>
+      this.#batch({ data: data.map(datumPayload), lossFn, lossFnConfig }, forwardOnly);
+    return this.#submit(prepare, (request, signal) => this.#forwardBackward(request, signal), options);
+  }
+
+  #batch(
+    batch: Omit<ForwardBackwardRequest, 'modelId' | 'forwardOnly'>,
+    forwardOnly: boolean,
+  ): ForwardBackwardRequest {
+    checkForwardBackward(batch);
+    return { modelId: this.modelId, ...batch, forwardOnly };
+  }
+
+  async #forwardBackward(
+    request: ForwardBackwardRequest,
+    signal: AbortSignal,
+  ): Promise<ForwardBackwardOutput> {
+    return forwardBackwardOutput(await this.#backend.forwardBackward(request, { signal }));
+  }
+
+  /**
+   * Gradients of a loss of your own: a forward pass, `lossFn` on its log-probabilities, and a backward
+   * pass. `lossFn` answers its loss and gradient; `jaxLoss` of `webtinker/jax` makes one that is
+   * differentiated for you. Datums need `target_tokens`, may have `weights` (zero if absent, they only
+   * enter the forward pass) and any other input `lossFn` reads.
+   *
+   * Runs as one: calls made meanwhile wait until its second half is sent, so an `optimStep` made right
+   * after applies its gradients. `lossFn` must not wait for other calls of this client.
+   * In the output `loss:sum` is the loss that `lossFn` answered, and its metrics are added.
+   * @throws BadRequestError (through the future) naming the field or the part of the answer; whatever `lossFn` throws
+   */
+  forwardBackwardCustom(
+    data: readonly Datum[],
+    lossFn: CustomLossFn,
+    { lossTypeInput = 'logprobs', ...options }: CustomLossOptions = {},
+  ): APIFuture<ForwardBackwardOutput> {
+    let pass = (): void => undefined;
+    const both = new Promise<void>((done) => (pass = done));
+    const prepare = (): ForwardBackwardRequest => {
+      if (lossTypeInput !== 'logprobs') {
+        throw new BadRequestError(`loss_type_input: must be logprobs, got ${String(lossTypeInput)}`);
+      }
+      return this.#batch(customForward(data), true);
+    };
+    const send = async (
+      forward: ForwardBackwardRequest,
+      signal: AbortSignal,
+    ): Promise<ForwardBackwardOutput> => {
+      const custom = await evaluate(data, lossFn, await this.#forwardBackward(forward, signal));
+      this.#checkOpen();
+      checkAborted(signal, 'the custom loss');
+      const backward = this.#forwardBackward(
+        this.#batch(customBackward(data, custom.gradients), false),
+        signal,
+      );
+      pass();
+      return customOutput(await backward, custom);
+    };
+    const future = this.#submit(prepare, send, options);
+    this.#turn = both;
+    // a failure lets the next calls through, too
+    void future.then(pass, pass);
+    return future;
   }
 
   /** One AdamW step with the accumulated gradients, which it clears. */
-  optimStep(adamParams: AdamParamsInit = {}): APIFuture<OptimStepResponse> {
-    return this.#submit(() => {
+  optimStep(adamParams: AdamParamsInit = {}, options: RequestOptions = {}): APIFuture<OptimStepResponse> {
+    const prepare = (): { modelId: string; adamParams: AdamParams } => {
       const params = { ...new AdamParams(adamParams) };
       checkAdamParams(params);
-      return this.#backend.optimStep({ modelId: this.modelId, adamParams: params });
-    });
+      return { modelId: this.modelId, adamParams: params };
+    };
+    return this.#submit(prepare, (request, signal) => this.#backend.optimStep(request, { signal }), options);
+  }
+
+  /**
+   * Saves all it takes to go on training: the adapter, Adam's moments and step count.
+   * Resolves when it is safely stored; calls made meanwhile run.
+   * @param name letters, digits, `.`, `_`, `-`
+   * @throws ConflictError (through the future) where the name is taken, StorageFullError without room
+   */
+  saveState(
+    name: string,
+    { ttlSeconds = null, overwrite = false, ...options }: SaveStateOptions = {},
+  ): APIFuture<SaveWeightsResponse> {
+    return this.#save('training', name, ttlSeconds, overwrite, options);
+  }
+
+  /** Saves the adapter alone, to sample from; a name of its own, as `saveState`'s. */
+  saveWeightsForSampler(
+    name: string,
+    { ttlSeconds = null, ...options }: SaveWeightsOptions = {},
+  ): APIFuture<SaveWeightsForSamplerResponse> {
+    return this.#save('sampler', name, ttlSeconds, false, options);
+  }
+
+  #save(
+    checkpointType: 'training' | 'sampler',
+    name: string,
+    ttlSeconds: number | null,
+    overwrite: boolean,
+    options: RequestOptions,
+  ): APIFuture<{ readonly path: string }> {
+    const request = { modelId: this.modelId, checkpointType, name, ttlSeconds, overwrite };
+    return this.#submit(
+      () => request,
+      (r, signal) => this.#backend.saveWeights(r, { signal }),
+      options,
+    );
+  }
+
+  /**
+   * Puts a saved adapter in place of this one, clears pending gradients, and restarts the optimizer.
+   * @param path of a training checkpoint whose adapter has the same base model, rank and parts
+   * @throws NotFoundError (through the future), UnprocessableEntityError where it is damaged
+   */
+  loadState(path: string, options: RequestOptions = {}): APIFuture<LoadWeightsResponse> {
+    return this.#load(path, false, options);
+  }
+
+  /** Like `loadState`, and restores the optimizer: what follows equals the run that was saved, bit for bit. */
+  loadStateWithOptimizer(path: string, options: RequestOptions = {}): APIFuture<LoadWeightsResponse> {
+    return this.#load(path, true, options);
+  }
+
+  #load(path: string, optimizer: boolean, options: RequestOptions): APIFuture<LoadWeightsResponse> {
+    const request = { modelId: this.modelId, path, optimizer };
+    return this.#submit(
+      () => request,
+      (r, signal) => this.#backend.loadWeights(r, { signal }),
+      options,
+    );
   }
 
   /** A sampler of the adapter as it is after the calls made so far; later training does not change it. */
-  async saveWeightsAndGetSamplingClient(): Promise<SamplingClient> {
-    this.#checkOpen();
-    const info = await this.#backend.createSampler({ kind: 'snapshot', modelId: this.modelId });
-    return new SamplingClient(this.#backend, info);
+  async saveWeightsAndGetSamplingClient(options: LoadOptions = {}): Promise<SamplingClient> {
+    const info = await this.#submit(
+      () => ({ kind: 'snapshot', modelId: this.modelId }) as const,
+      (r, signal) => this.#backend.createSampler(r, this.#session.loading({ ...options, signal })),
+      options,
+    );
+    return new SamplingClient(this.#session, info);
   }
 
-  /** Runs `send` up to its first wait, which hands the request to the engine: call order is run order. */
-  #submit<T>(send: () => Promise<T>): APIFuture<T> {
-    const sent = (async () => {
+  /**
+   * A sampler of a saved adapter.
+   * @param modelPath `tinker://RUN/sampler_weights/NAME`
+   * @throws NotFoundError
+   */
+  createSamplingClient(modelPath: string, options: LoadOptions = {}): Promise<SamplingClient> {
+    return SamplingClient.create(this.#session, { modelPath }, options);
+  }
+
+  /**
+   * Runs `send` up to its first wait, which hands the request to the engine: call order is run order.
+   * The request is made at once, from what the arguments are now; only a custom loss makes it wait.
+   */
+  #submit<Q, T>(
+    prepare: () => Q,
+    send: (request: Q, signal: AbortSignal) => Promise<T>,
+    options: RequestOptions,
+  ): APIFuture<T> {
+    const id = `${this.modelId}:${this.#seq++}`;
+    const turn = this.#turn;
+    const run = async (signal: AbortSignal): Promise<T> => {
       this.#checkOpen();
-      return send();
-    })();
-    return new APIFuture(`${this.modelId}:${this.#seq++}`, sent);
+      const request = prepare();
+      if (turn) {
+        await awaitTurn(turn, signal, id);
+        this.#checkOpen();
+      }
+      return send(request, signal);
+    };
+    return submit(id, run, options);
+  }
+
+  get #backend(): Backend {
+    return this.#session.backend;
   }
 
   #checkOpen(): void {
@@ -121,6 +291,7 @@ export class TrainingClient {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
+    this.#session.remove(this);
     await this.#backend.unloadModel(this.modelId);
   }
 

@@ -4,6 +4,7 @@ import {
   AdamParams,
   BadRequestError,
   Datum,
+  type EncodedTextChunk,
   LoraConfig,
   ModelInput,
   SamplingParams,
@@ -31,7 +32,7 @@ describe('ModelInput', () => {
     expect([one, two, three].map((m) => m.toInts())).toEqual([[1], [1, 2], [1, 2, 3, 4]]);
     expect(three.chunks.length).toBe(2);
     expect(ModelInput.empty().appendInt(7).toInts()).toEqual([7]);
-    expect(() => (one.chunks[0]!.tokens as number[]).push(1)).toThrow();
+    expect(() => ((one.chunks[0] as EncodedTextChunk).tokens as number[]).push(1)).toThrow();
   });
 });
 
@@ -111,7 +112,7 @@ describe('Datum', () => {
   });
 
   it('crosses the seam as plain data', () => {
-    const payload = datumPayload(new Datum({ modelInput, lossFnInputs: { weights: [0, 1] } }));
+    const payload = datumPayload(new Datum({ modelInput, lossFnInputs: { weights: [0, 1] } }), 0);
     expect(structuredClone(payload)).toEqual(payload);
     expect(payload).toEqual({
       tokens: [1, 2],

@@ -45,6 +45,15 @@ it('stops waiting when the signal fires, or has fired already', async () => {
   );
 });
 
+it('gives the request up when the signal of a result fires, not when a timeout passes', async () => {
+  const reasons: unknown[] = [];
+  const future = new APIFuture('m:1', never(), (reason) => reasons.push(reason));
+  await expect(future.result({ timeoutMs: 5 })).rejects.toThrow(APITimeoutError);
+  expect(reasons).toEqual([]);
+  await expect(future.result({ signal: AbortSignal.abort('enough') })).rejects.toThrow(AbortedError);
+  expect(reasons).toEqual(['enough']);
+});
+
 it('raises no unhandledrejection', async () => {
   const unhandled: unknown[] = [];
   const listen = (event: PromiseRejectionEvent): void => {

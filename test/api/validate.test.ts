@@ -180,14 +180,18 @@ describe('optimizer settings', () => {
 
 describe('making a model', () => {
   const lora = { rank: 32, seed: null, trainMlp: true, trainAttn: true, trainUnembed: true };
-  const good: CreateModelRequest = { baseModel: 'webtinker/pocket', lora, userMetadata: { a: 'b' } };
+  const good: Omit<CreateModelRequest, 'sessionId'> = {
+    baseModel: 'webtinker/pocket',
+    lora,
+    userMetadata: { a: 'b' },
+  };
 
   it('accepts every power of two up to 256', () => {
     for (const rank of [1, 2, 4, 8, 16, 32, 64, 128, 256])
       checkCreateModel({ ...good, lora: { ...lora, rank } });
   });
 
-  it.each<[string, CreateModelRequest, string | RegExp]>([
+  it.each<[string, Omit<CreateModelRequest, 'sessionId'>, string | RegExp]>([
     ['no base model', { ...good, baseModel: '' }, /^base_model is required$/],
     ['rank 0', { ...good, lora: { ...lora, rank: 0 } }, 'lora_config.rank must be positive'],
     ['rank -2', { ...good, lora: { ...lora, rank: -2 } }, 'lora_config.rank must be positive'],
@@ -221,7 +225,7 @@ describe('sampling', () => {
     topK: -1,
     topP: 1,
   };
-  const good = { prompt: [1, 2, 3], numSamples: 2, params };
+  const good = { prompt: [1, 2, 3], numSamples: 2, params, topkPromptLogprobs: 0 };
   const withParams = (changes: object) => ({ ...good, params: { ...params, ...changes } });
 
   it('accepts a prompt and new tokens that just fill the context', () => {

@@ -231,9 +231,18 @@ export function checkAdamParams(params: AdamParamsPayload): void {
 }
 
 /** A request to make a model. @throws BadRequestError */
-export function checkCreateModel({ baseModel, lora, userMetadata }: CreateModelRequest): void {
+export function checkCreateModel({
+  baseModel,
+  lora,
+  userMetadata,
+}: Omit<CreateModelRequest, 'sessionId'>): void {
   if (typeof baseModel !== 'string' || baseModel === '') refuse('base_model is required');
   checkLora(lora);
+  checkUserMetadata(userMetadata);
+}
+
+/** Strings by name. @throws BadRequestError */
+export function checkUserMetadata(userMetadata: Readonly<Record<string, string>>): void {
   for (const [key, value] of Object.entries(userMetadata)) {
     check(typeof value === 'string', `user_metadata.${key}`, 'must be a string', value);
   }
@@ -258,11 +267,18 @@ export function checkLora(lora: LoraConfigPayload): void {
  * @throws BadRequestError
  */
 export function checkSample(
-  { prompt, numSamples, params }: Omit<SampleRequest, 'samplerId' | 'promptLogprobs'>,
+  { prompt, numSamples, params, topkPromptLogprobs }: Omit<SampleRequest, 'samplerId' | 'promptLogprobs'>,
   limits?: ModelLimits,
 ): void {
   checkTokens(prompt, 'prompt', limits);
   check(Number.isSafeInteger(numSamples) && numSamples >= 1, 'num_samples', 'must be at least 1', numSamples);
+  const most = limits?.vocabSize ?? Number.MAX_SAFE_INTEGER;
+  check(
+    Number.isSafeInteger(topkPromptLogprobs) && topkPromptLogprobs >= 0 && topkPromptLogprobs <= most,
+    'topk_prompt_logprobs',
+    'must be a whole number from 0 to the size of the vocabulary',
+    topkPromptLogprobs,
+  );
   const { maxTokens, seed, stopStrings, stopTokens, temperature, topK, topP } = params;
   const at = 'sampling_params';
   const whole = maxTokens === null || Number.isSafeInteger(maxTokens);
