@@ -21,7 +21,14 @@ export default defineConfig({
   server: { fs: { allow: ['.'] } },
   // bundled at start: found later (in a worker, by a lazy import) they would reload the page
   optimizeDeps: {
-    include: ['comlink', 'idb', 'modern-tar', '@huggingface/tokenizers', '@huggingface/transformers'],
+    include: [
+      'comlink',
+      'idb',
+      'modern-tar',
+      '@huggingface/tokenizers',
+      '@huggingface/transformers',
+      '@jax-js/jax',
+    ],
   },
   test: {
     projects: [

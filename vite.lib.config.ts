@@ -35,7 +35,7 @@ export default defineConfig({
     target: 'es2022',
     // readable, and the bundlers of those who use it recognise the worker
     minify: false,
-    lib: { entry: { index: 'src/index.ts', node: 'src/node.ts' }, formats: ['es'] },
-    rolldownOptions: { external: [/^@huggingface\/transformers/, 'comlink'] },
+    lib: { entry: { index: 'src/index.ts', node: 'src/node.ts', jax: 'src/jax.ts' }, formats: ['es'] },
+    rolldownOptions: { external: [/^@huggingface\/transformers/, 'comlink', '@jax-js/jax'] },
   },
 });
