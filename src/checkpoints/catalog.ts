@@ -5,7 +5,7 @@
  * record, and removed when a catalog is next opened.
  */
 import type { ImportCheckpointRequest, PageRequest } from '../api/contract/backend';
-import { BadRequestError, ConflictError, NotFoundError } from '../api/contract/errors';
+import { ConflictError, NotFoundError, UnprocessableEntityError } from '../api/contract/errors';
 import { checkCheckpointName, parseTinkerPath } from '../api/contract/tinker-path';
 import type {
   CheckpointPayload,
@@ -219,12 +219,19 @@ export class Catalog {
 
   /** @throws NotFoundError as `find` */
   async delete(path: string): Promise<void> {
+    const key = keyOf(parseTinkerPath(path));
     let removed: CheckpointRecord | undefined;
-    await this.#store.update('checkpoints', keyOf(parseTinkerPath(path)), (current) => {
-      removed = this.#present(current, path);
-      return undefined;
-    });
-    await this.#removeFolder(removed!);
+    try {
+      await this.#store.update('checkpoints', key, (current) => {
+        removed = this.#present(current, path);
+        return undefined;
+      });
+    } catch (error) {
+      // one whose record cannot be read can be removed; its files are then orphans
+      if (!(error instanceof UnprocessableEntityError)) throw error;
+      await this.#store.remove('checkpoints', key);
+    }
+    if (removed) await this.#removeFolder(removed);
   }
 
   /**
@@ -298,7 +305,7 @@ export class Catalog {
       });
       return checkpointPayload(record);
     } catch (error) {
-      await this.#store.update('runs', trainingRunId, () => undefined);
+      await this.#store.remove('runs', trainingRunId);
       throw error;
     }
   }

@@ -34,7 +34,7 @@ export async function readImport(
   const file = (name: keyof typeof LIMITS): Blob => {
     const blob = files.get(name);
     if (!blob) throw new UnprocessableEntityError(`source: has no ${name}`);
-    if (blob.size > LIMITS[name]!)
+    if (blob.size > LIMITS[name])
       throw new UnprocessableEntityError(`source: ${name} has ${blob.size} bytes, over the limit`);
     return blob;
   };

@@ -36,6 +36,10 @@ export class MemoryStore implements Store {
     else records.set(key, structuredClone(value));
   }
 
+  async remove(collection: Collection, key: string): Promise<void> {
+    this.#records[collection].delete(key);
+  }
+
   async createFolder(): Promise<FolderWriter> {
     const id = crypto.randomUUID();
     const files = new Map<string, Blob>();

@@ -42,6 +42,8 @@ export interface Store {
    * no other tab or process comes. When `change` throws, nothing changes and that is the rejection.
    */
   update(collection: Collection, key: string, change: RecordChange): Promise<void>;
+  /** Removes a record, even one that cannot be read. */
+  remove(collection: Collection, key: string): Promise<void>;
 
   /** A new empty folder, which this store's owner writes now. */
   createFolder(): Promise<FolderWriter>;
