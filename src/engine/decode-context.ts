@@ -66,8 +66,8 @@ export class DecodeContext {
   async prefill(tokens: number): Promise<BoundPlan> {
     const { config } = this.base;
     const trace = () => prefillTrace({ config, adapter: this.adapter }, this.capacity);
-    const plan = await this.#prefill.get('prefill', trace, { T: tokens, B: this.capacity.batch });
-    return plan.bind('context', this.states);
+    await this.#prefill.prepare('prefill', trace, { T: tokens, B: this.capacity.batch });
+    return this.#prefill.ready('prefill').bind('context', this.states);
   }
 
   /** Whether a request of this capacity fits. */
@@ -115,5 +115,12 @@ export class DecodeContextPool {
       this.#idle.push(context);
       while (this.#idle.length > IDLE) await this.#idle.shift()!.dispose();
     }
+  }
+
+  /** Frees the contexts of a layout that nobody samples with any more. */
+  async forget(adapter: AdapterLayout | null): Promise<void> {
+    const gone = this.#idle.filter((c) => c.adapter?.key === adapter?.key);
+    this.#idle = this.#idle.filter((c) => !gone.includes(c));
+    for (const context of gone) await context.dispose();
   }
 }

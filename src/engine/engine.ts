@@ -1,83 +1,104 @@
 /** The local engine: the `Backend` that computes on this machine's GPU. */
 import type {
   Backend,
+  CallOptions,
   CreateModelRequest,
   CreateSamplerRequest,
   CreateSessionRequest,
   ForwardBackwardRequest,
+  ImportCheckpointRequest,
   LoadCallOptions,
+  LoadWeightsRequest,
   OptimStepRequest,
+  PageRequest,
+  SampleCallOptions,
   SampleRequest,
   SamplerInfo,
+  SaveWeightsRequest,
 } from '../api/contract/backend';
-import { DeviceLostError, InternalServerError, NotFoundError, StorageError } from '../api/contract/errors';
+import {
+  AbortedError,
+  BadRequestError,
+  DeviceLostError,
+  InternalServerError,
+  NotFoundError,
+} from '../api/contract/errors';
+import { checkCheckpointName } from '../api/contract/tinker-path';
 import type {
+  ArchivePayload,
+  CheckpointPayload,
+  CheckpointsListPayload,
   EngineStats,
   ForwardBackwardPayload,
   ModelInfo,
   OptimStepPayload,
-  ProgressEvent,
   SamplePayload,
   ServerCapabilities,
+  SessionPayload,
+  StorageUsagePayload,
   TokenizerPayload,
+  TrainingRunPayload,
+  TrainingRunsPayload,
+  WeightsInfoPayload,
 } from '../api/contract/types';
 import {
   checkAdamParams,
   checkCreateModel,
   checkForwardBackward,
   checkSample,
+  checkUserMetadata,
 } from '../api/contract/validate';
-import { parameterCount } from '../models/config';
+import type { AdapterDescription } from '../checkpoints/catalog-types';
+import { parameterCount, type DecoderConfig } from '../models/config';
+import { loadConfig } from '../models/load';
 import { knownModels } from '../models/sources';
-import type { DecoderConfig } from '../models/config';
-import { loadConfig, loadModel, type LoadedModel, type LoadOptions } from '../models/load';
-import type { LossName } from '../kernels/loss/index';
-import { BaseModel } from './base-model';
-import { DecodeContextPool } from './decode-context';
+import { flatAdapter } from './adapter-state';
+import type { BaseModel } from './base-model';
+import { Bases, type ResolveModel } from './bases';
 import { openContext } from './devices/webgpu/context';
 import type { GpuContext } from './devices/webgpu/plan';
-import { MergedWeights } from './merged-weights';
-import { adapterLayout } from './program/adapter';
-import { Sampler } from './sampler';
-import { Scheduler } from './scheduler';
-import { decoderOf, type Decode } from './tokenizer';
-import { prepareTraining, TrainingModel, type Submitted } from './training-model';
+import { Ledger, NO_STORAGE, type Storage } from './ledger';
+import { adapterLayout, LORA_ALPHA } from './program/adapter';
+import { Samplers } from './samplers';
+import { gaveUp, Scheduler, type Release } from './scheduler';
+import type { SharedBase } from './shared-base';
+import { prepareTraining, TrainingModel } from './training-model';
+import { Turns, type Submitted } from './turns';
 
 export interface EngineOptions {
   /** which GPU; default `navigator.gpu` */
   readonly gpu?: GPU;
   /** where models come from; default: the built-in ones */
-  readonly resolveModel?: (
-    name: string,
-    options: Pick<LoadOptions, 'onProgress' | 'onConfig'>,
-  ) => Promise<LoadedModel>;
+  readonly resolveModel?: ResolveModel;
+  /** where checkpoints go; default: nowhere, and saving fails */
+  readonly storage?: Storage;
 }
 
-type Progress = ((event: ProgressEvent) => void) | undefined;
-
-/** A base model with what its samplers share. */
-interface Loaded {
-  readonly base: BaseModel;
-  readonly pool: DecodeContextPool;
-  readonly decode: Decode;
-  /** by adapter layout */
-  readonly merged: Map<string, Promise<MergedWeights>>;
+/** A model that is trained, and the base it is on. */
+interface Trained {
+  readonly model: TrainingModel;
+  readonly shared: SharedBase;
 }
 
 export class Engine implements Backend {
-  readonly #bases = new Map<string, Promise<Loaded>>();
-  readonly #models = new Map<string, TrainingModel>();
-  readonly #samplers = new Map<string, Sampler>();
+  readonly #bases: Bases;
+  readonly #ledger: Ledger;
+  readonly #models = new Map<string, Trained>();
+  readonly #samplers: Samplers;
   readonly #scheduler = new Scheduler();
+  readonly #turns = new Turns();
   #lost: DeviceLostError | undefined;
   /** an error the GPU reported and nobody asked for: results since then are not to be trusted */
   #fault: InternalServerError | undefined;
-  readonly #sessions = new Map<string, { models: number; samplers: number }>();
+  #disposed = false;
 
   private constructor(
     private readonly context: GpuContext,
-    private readonly options: EngineOptions,
+    { resolveModel, storage = NO_STORAGE }: EngineOptions,
   ) {
+    this.#bases = new Bases(context, resolveModel);
+    this.#ledger = new Ledger(storage);
+    this.#samplers = new Samplers(context, this.#scheduler, this.#turns);
     void context.device.lost.then(({ reason, message }) => {
       if (reason === 'destroyed' && this.#disposed) return;
       this.#lost = new DeviceLostError(`The GPU was lost (${message || reason}); reload to start again.`);
@@ -86,7 +107,6 @@ export class Engine implements Backend {
       this.#fault ??= new InternalServerError(`The GPU refused a command: ${error.message}`);
     });
   }
-  #disposed = false;
 
   /**
    * Opens the GPU.
@@ -108,33 +128,37 @@ export class Engine implements Backend {
         };
       }),
     );
-    return { supportedModels, device: this.#device(), storage: 'memory' };
+    return { supportedModels, device: this.#device(), storage: this.#ledger.storage.kind };
   }
 
-  async createSession(_request: CreateSessionRequest): Promise<{ sessionId: string }> {
-    const sessionId = crypto.randomUUID();
-    this.#sessions.set(sessionId, { models: 0, samplers: 0 });
-    return { sessionId };
+  async createSession({ userMetadata }: CreateSessionRequest): Promise<{ sessionId: string }> {
+    checkUserMetadata(userMetadata);
+    return { sessionId: this.#ledger.addSession(userMetadata) };
   }
 
-  async createModel(request: CreateModelRequest, { onProgress }: LoadCallOptions = {}): Promise<ModelInfo> {
+  async createModel(request: CreateModelRequest, options: LoadCallOptions = {}): Promise<ModelInfo> {
     checkCreateModel(request);
-    const session = this.#session(request.sessionId);
+    const { sessionId, baseModel, userMetadata } = request;
+    const id = this.#ledger.nextId(sessionId, 'train');
     return this.#guard(async () => {
       const { seed, ...shape } = request.lora;
       const prepare = (config: DecoderConfig): void => {
         // not awaited: shaders compile while weights load and the caller prepares its data; a failure shows again at the first step
         prepareTraining(this.context, config, adapterLayout(config, shape)).catch(() => undefined);
       };
-      const { base } = await this.#base(request.baseModel, onProgress, prepare);
+      const shared = await this.#bases.get(baseModel, options, prepare);
+      const { base } = shared;
       prepare(base.config);
-      const id = `${request.sessionId}:train:${session.models++}`;
       const layout = adapterLayout(base.config, shape);
+      const fixed = seed ?? Math.floor(Math.random() * 2 ** 32);
       const model = await this.context.memory.allocate(
         'the adapter and its moments',
-        () => new TrainingModel(id, base, layout, seed ?? Math.floor(Math.random() * 2 ** 32)),
+        () => new TrainingModel(id, base, layout, fixed, this.#turns),
       );
-      this.#models.set(id, model);
+      shared.retain(layout);
+      this.#models.set(id, { model, shared });
+      const adapter = { baseModel: base.name, alpha: LORA_ALPHA, ...shape };
+      this.#ledger.addRun({ trainingRunId: id, sessionId, adapter, userMetadata });
       return this.#info(model);
     });
   }
@@ -144,87 +168,169 @@ export class Engine implements Backend {
   }
 
   async getTokenizer(baseModel: string): Promise<TokenizerPayload> {
-    return (await this.#base(baseModel)).base.tokenizer;
+    return (await this.#bases.get(baseModel)).base.tokenizer;
   }
 
-  async forwardBackward(request: ForwardBackwardRequest): Promise<ForwardBackwardPayload> {
+  async forwardBackward(
+    request: ForwardBackwardRequest,
+    { signal }: CallOptions = {},
+  ): Promise<ForwardBackwardPayload> {
     const model = this.#model(request.modelId);
     checkForwardBackward(request, limitsOf(model.base));
-    return this.#submit(model.id, () =>
-      // the check above leaves only losses that have a kernel
-      model.forwardBackward(request.data, request.lossFn as LossName, request.forwardOnly),
-    );
+    return this.#submit(model.id, () => model.forwardBackward(request, signal), signal);
   }
 
-  async optimStep({ modelId, adamParams }: OptimStepRequest): Promise<OptimStepPayload> {
+  async optimStep(
+    { modelId, adamParams }: OptimStepRequest,
+    { signal }: CallOptions = {},
+  ): Promise<OptimStepPayload> {
     const model = this.#model(modelId);
     checkAdamParams(adamParams);
-    return this.#submit(modelId, () => model.optimStep(adamParams));
+    return this.#submit(modelId, () => model.optimStep(adamParams, signal), signal);
   }
 
-  async saveWeights(): Promise<{ path: string }> {
-    return this.#later();
+  async saveWeights(
+    request: SaveWeightsRequest,
+    { signal }: CallOptions = {},
+  ): Promise<{ readonly path: string }> {
+    const model = this.#model(request.modelId);
+    checkCheckpointName(request.name);
+    const save = async (): Promise<Submitted<{ readonly path: string }>> => {
+      const { done } = await model.save(request.checkpointType === 'training');
+      return { done: this.#ledger.save(request, done) };
+    };
+    return this.#submit(model.id, save, signal);
   }
 
-  async loadWeights(): Promise<{ path: string }> {
-    return this.#later();
+  async loadWeights(
+    { modelId, path, optimizer }: LoadWeightsRequest,
+    { signal }: CallOptions = {},
+  ): Promise<{ readonly path: string }> {
+    const model = this.#model(modelId);
+    const load = async (): Promise<Submitted<{ readonly path: string }>> => {
+      const saved = await this.#ledger.load(path, 'training', optimizer);
+      checkFits(saved.record.adapter, this.#ledger.run(modelId).adapter);
+      await model.restore(saved);
+      return { done: Promise.resolve({ path }) };
+    };
+    return this.#submit(modelId, load, signal);
   }
 
-  async createSampler(
-    request: CreateSamplerRequest,
-    { onProgress }: LoadCallOptions = {},
-  ): Promise<SamplerInfo> {
-    if (request.kind === 'checkpoint') return this.#later();
-    const sessionId = request.kind === 'base' ? request.sessionId : request.modelId.split(':')[0]!;
-    const id = `${sessionId}:sample:${this.#session(sessionId).samplers++}`;
-    const sampler = await this.#guard(() =>
-      request.kind === 'base'
-        ? this.#baseSampler(id, request.baseModel, onProgress)
-        : this.#scheduler.run(request.modelId, () => this.#snapshot(id, this.#model(request.modelId))),
-    );
-    this.#samplers.set(id, sampler);
-    return this.getSampler(id);
+  async createSampler(request: CreateSamplerRequest, options: LoadCallOptions = {}): Promise<SamplerInfo> {
+    if (request.kind === 'snapshot') {
+      const { model, shared } = this.#trained(request.modelId);
+      const id = this.#ledger.nextId(this.#ledger.run(model.id).sessionId, 'sample');
+      // the copy is taken at this request's place in the model's order: nothing of the model runs before it is queued
+      const add = async (): Promise<Submitted<SamplerInfo>> => {
+        const source = { layout: model.layout, copy: () => model.snapshot() };
+        return { done: Promise.resolve(await this.#samplers.add(id, shared, source, null)) };
+      };
+      return this.#submit(model.id, add, options.signal);
+    }
+    const id = this.#ledger.nextId(request.sessionId, 'sample');
+    if (request.kind === 'base') {
+      return this.#guard(async () => {
+        const shared = await this.#bases.get(request.baseModel, options);
+        return this.#samplers.add(id, shared, null, null);
+      });
+    }
+    const { modelPath } = request;
+    return this.#guard(async () => {
+      const saved = await this.#ledger.load(modelPath, 'sampler', false);
+      const { adapter } = saved.record;
+      const shared = await this.#bases.get(adapter.baseModel, options);
+      const layout = adapterLayout(shared.base.config, adapter);
+      const flat = flatAdapter(layout, saved);
+      const copy = (): GPUBuffer => this.context.memory.upload(`${id}.params`, flat);
+      if (options.signal?.aborted) throw gaveUp(options.signal);
+      return this.#samplers.add(id, shared, { layout, copy }, modelPath);
+    });
   }
 
   async getSampler(samplerId: string): Promise<SamplerInfo> {
-    const { base } = this.#sampler(samplerId);
-    return { samplerId, baseModel: base.name, modelPath: null };
+    return this.#samplers.info(samplerId);
   }
 
-  async sample(request: SampleRequest): Promise<SamplePayload> {
-    const sampler = this.#sampler(request.samplerId);
+  async sample(request: SampleRequest, options: SampleCallOptions = {}): Promise<SamplePayload> {
+    const sampler = this.#samplers.get(request.samplerId);
     checkSample(request, limitsOf(sampler.base));
-    return this.#guard(() => this.#scheduler.run(sampler.id, () => sampler.sample(request)));
+    return this.#guard(() =>
+      this.#scheduler.run(sampler.id, () => sampler.sample(request, options), options.signal),
+    );
   }
 
   async unloadModel(modelId: string): Promise<void> {
-    const model = this.#model(modelId);
+    const { model, shared } = this.#trained(modelId);
     this.#models.delete(modelId);
-    await this.#scheduler.run(modelId, () => model.dispose());
+    this.#ledger.endRun(modelId);
+    const reason = new AbortedError(`model ${modelId} was unloaded before this request was done`);
+    this.#scheduler.clear(modelId, reason);
+    model.abandon(reason);
+    await this.#scheduler.run(modelId, async () => {
+      model.dispose();
+      await shared.release(model.layout);
+    });
   }
 
-  async unloadSampler(samplerId: string): Promise<void> {
-    const sampler = this.#sampler(samplerId);
-    this.#samplers.delete(samplerId);
-    await this.#scheduler.run(samplerId, () => sampler.dispose());
+  unloadSampler(samplerId: string): Promise<void> {
+    return this.#samplers.remove(samplerId);
   }
 
-  listTrainingRuns = () => this.#later();
-  getTrainingRun = () => this.#later();
-  listCheckpoints = () => this.#later();
-  listUserCheckpoints = () => this.#later();
-  getWeightsInfo = () => this.#later();
-  deleteCheckpoint = () => this.#later();
-  setCheckpointPublic = () => this.#later();
-  setCheckpointTtl = () => this.#later();
-  getCheckpointArchive = () => this.#later();
-  importCheckpoint = () => this.#later();
-  listSessions = () => this.#later();
-  getSession = () => this.#later();
-  getStorageUsage = () => this.#later();
+  async listTrainingRuns(page: PageRequest): Promise<TrainingRunsPayload> {
+    return (await this.#ledger.filed()).listRuns(page);
+  }
 
-  async #later(): Promise<never> {
-    throw new StorageError('not there yet');
+  async getTrainingRun(trainingRunId: string): Promise<TrainingRunPayload> {
+    return (await this.#ledger.filed()).getRun(trainingRunId);
+  }
+
+  async listCheckpoints(trainingRunId: string): Promise<CheckpointsListPayload> {
+    return (await this.#ledger.filed()).listCheckpoints(trainingRunId);
+  }
+
+  async listUserCheckpoints(page: PageRequest): Promise<CheckpointsListPayload> {
+    return (await this.#ledger.filed()).listUserCheckpoints(page);
+  }
+
+  async getWeightsInfo(path: string): Promise<WeightsInfoPayload> {
+    const { adapter } = await (await this.#ledger.filed()).find(path);
+    const { baseModel, rank, trainAttn, trainMlp, trainUnembed } = adapter;
+    return { baseModel, isLora: true, loraRank: rank, trainAttn, trainMlp, trainUnembed };
+  }
+
+  async deleteCheckpoint(path: string): Promise<void> {
+    return (await this.#ledger.filed()).delete(path);
+  }
+
+  async setCheckpointPublic(path: string, isPublic: boolean): Promise<void> {
+    return (await this.#ledger.filed()).setPublic(path, isPublic);
+  }
+
+  async setCheckpointTtl(path: string, ttlSeconds: number | null): Promise<void> {
+    return (await this.#ledger.filed()).setTtl(path, ttlSeconds);
+  }
+
+  async getCheckpointArchive(path: string): Promise<ArchivePayload> {
+    return { kind: 'blob', blob: await (await this.#ledger.filed()).archive(path) };
+  }
+
+  async importCheckpoint(request: ImportCheckpointRequest): Promise<CheckpointPayload> {
+    return (await this.#ledger.filed()).import(request);
+  }
+
+  async listSessions(page: PageRequest): Promise<readonly string[]> {
+    return (await this.#ledger.filed()).listSessions(page);
+  }
+
+  async getSession(sessionId: string): Promise<SessionPayload> {
+    const catalog = await this.#ledger.filed();
+    await catalog.getSession(sessionId);
+    const trainingRunIds = await catalog.runsOfSession(sessionId);
+    return { sessionId, trainingRunIds, samplerIds: this.#samplers.ofSession(sessionId) };
+  }
+
+  async getStorageUsage(): Promise<StorageUsagePayload> {
+    return (await this.#ledger.filed()).usage();
   }
 
   async stats(): Promise<EngineStats> {
@@ -232,7 +338,7 @@ export class Engine implements Backend {
       device: this.#device(),
       ...this.context.counters,
       models: this.#models.size,
-      samplers: this.#samplers.size,
+      samplers: this.#samplers.count,
     };
   }
 
@@ -244,6 +350,7 @@ export class Engine implements Backend {
     this.#bases.clear();
     this.context.memory.dispose();
     this.context.device.destroy();
+    await this.#ledger.close();
   }
 
   /** For tests: adapter matrices by canonical name, A (r, in), B (out, r). */
@@ -275,22 +382,14 @@ export class Engine implements Backend {
     };
   }
 
+  #trained(id: string): Trained {
+    const trained = this.#models.get(id);
+    if (!trained) throw new NotFoundError(`unknown model ${id}`);
+    return trained;
+  }
+
   #model(id: string): TrainingModel {
-    const model = this.#models.get(id);
-    if (!model) throw new NotFoundError(`unknown model ${id}`);
-    return model;
-  }
-
-  #sampler(id: string): Sampler {
-    const sampler = this.#samplers.get(id);
-    if (!sampler) throw new NotFoundError(`unknown sampler ${id}`);
-    return sampler;
-  }
-
-  #session(id: string): { models: number; samplers: number } {
-    const session = this.#sessions.get(id);
-    if (!session) throw new NotFoundError(`unknown session ${id}`);
-    return session;
+    return this.#trained(id).model;
   }
 
   #info({ id, base, layout }: TrainingModel): ModelInfo {
@@ -303,63 +402,15 @@ export class Engine implements Backend {
     };
   }
 
-  /** Loads a base model once, however many ask for it. A failure is forgotten, so that a later call tries again. */
-  #base(name: string, onProgress?: Progress, onConfig?: LoadOptions['onConfig']): Promise<Loaded> {
-    let loaded = this.#bases.get(name);
-    if (!loaded) {
-      loaded = this.#load(name, onProgress, onConfig).catch((error: unknown) => {
-        this.#bases.delete(name);
-        throw error;
-      });
-      this.#bases.set(name, loaded);
-    }
-    return loaded;
-  }
-
-  async #load(name: string, onProgress: Progress, onConfig: LoadOptions['onConfig']): Promise<Loaded> {
-    const resolve = this.options.resolveModel ?? loadModel;
-    const model = await resolve(name, { ...(onProgress && { onProgress }), ...(onConfig && { onConfig }) });
-    const base = await BaseModel.upload(this.context, model, onProgress);
-    return {
-      base,
-      pool: new DecodeContextPool(base),
-      decode: decoderOf(model.tokenizer),
-      merged: new Map(),
-    };
-  }
-
-  async #baseSampler(id: string, baseModel: string, onProgress: Progress): Promise<Sampler> {
-    const { base, pool, decode } = await this.#base(baseModel, onProgress);
-    return new Sampler(id, base, null, pool, decode);
-  }
-
-  async #snapshot(id: string, model: TrainingModel): Promise<Sampler> {
-    const { base, pool, decode, merged } = await this.#base(model.base.name);
-    const { layout } = model;
-    let shared = merged.get(layout.key);
-    if (!shared) {
-      shared = MergedWeights.create(base, layout).catch((error: unknown) => {
-        // the next request tries again
-        merged.delete(layout.key);
-        throw error;
-      });
-      merged.set(layout.key, shared);
-    }
-    const weights = await shared;
-    // nothing of this model runs between: the queue is held until the copy is queued
-    const params = await this.context.memory.allocate('the copy of an adapter', () => model.snapshot());
-    return new Sampler(id, base, { layout, params, merged: weights }, pool, decode);
-  }
-
   /** Submits in call order; the next request of the model is submitted before this one's results are back. */
-  #submit<T>(modelId: string, job: () => Promise<Submitted<T>>): Promise<T> {
-    return this.#guard(() =>
-      this.#scheduler.run(modelId, async (release) => {
-        const { done } = await job();
-        release();
-        return done;
-      }),
-    );
+  #submit<T>(modelId: string, job: () => Promise<Submitted<T>>, signal: AbortSignal | undefined): Promise<T> {
+    const submit = async (release: Release): Promise<T> => {
+      this.#ledger.touch(modelId);
+      const { done } = await job();
+      release();
+      return done;
+    };
+    return this.#guard(() => this.#scheduler.run(modelId, submit, signal));
   }
 
   /** Failures after the GPU was lost are its loss; a result during which the GPU complained is none. */
@@ -387,3 +438,22 @@ const limitsOf = (base: BaseModel) => ({
   vocabSize: base.config.vocabSize,
   contextLength: base.contextLength,
 });
+
+/** Whether a checkpoint can go into a model. @throws BadRequestError naming what differs */
+function checkFits(saved: AdapterDescription, model: AdapterDescription): void {
+  const keys = ['baseModel', 'rank', 'trainAttn', 'trainMlp', 'trainUnembed'] as const;
+  const differ = keys.filter((key) => saved[key] !== model[key]);
+  if (differ.length === 0) return;
+  const list = (of: AdapterDescription): string => differ.map((key) => `${WIRE[key]} ${of[key]}`).join(', ');
+  throw new BadRequestError(
+    `path: the checkpoint has ${list(saved)}, this model ${list(model)}; load it into a model like its own, as create_training_client_from_state makes`,
+  );
+}
+
+const WIRE = {
+  baseModel: 'base_model',
+  rank: 'lora_rank',
+  trainAttn: 'train_attn',
+  trainMlp: 'train_mlp',
+  trainUnembed: 'train_unembed',
+} as const;

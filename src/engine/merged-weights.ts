@@ -39,4 +39,8 @@ export class MergedWeights {
     if (this.#current === samplerId) this.#current = undefined;
     this.plan.unbind(samplerId);
   }
+
+  dispose(): void {
+    this.plan.dispose();
+  }
 }

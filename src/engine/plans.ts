@@ -20,22 +20,39 @@ interface Entry {
 
 export class PlanCache {
   readonly #entries = new Map<string, Entry>();
+  /** the largest that is compiled */
+  readonly #ready = new Map<string, Plan>();
 
   constructor(readonly context: GpuContext) {}
 
   /**
-   * The plan of `key`, compiled if there is none with room for `sizes`. A
-   * larger plan replaces the smaller one, whose memory is freed.
+   * Sees that there is a plan of `key` with room for `sizes`, compiling one if
+   * need be. A larger plan replaces the smaller one, whose memory is freed: take
+   * the plan from `ready` in the very moment it is run.
    */
-  get(key: string, trace: () => Trace, sizes: RunValues = {}): Promise<Plan> {
+  async prepare(key: string, trace: () => Trace, sizes: RunValues = {}): Promise<void> {
     const old = this.#entries.get(key);
-    if (old && Object.entries(sizes).every(([name, n]) => n <= old.capacity[name]!)) return old.plan;
+    if (old && Object.entries(sizes).every(([name, n]) => n <= old.capacity[name]!)) {
+      await old.plan;
+      return;
+    }
     const capacity = Object.fromEntries(
       Object.entries(sizes).map(([name, n]) => [name, bucket(Math.max(n, old?.capacity[name] ?? 0))]),
     );
     const entry: Entry = { capacity, plan: this.#replace(key, old, trace, capacity) };
     this.#entries.set(key, entry);
-    return entry.plan;
+    entry.plan.catch(() => {
+      // the next request tries again
+      if (this.#entries.get(key) === entry) this.#entries.delete(key);
+    });
+    await entry.plan;
+  }
+
+  /** The plan that was prepared. */
+  ready(key: string): Plan {
+    const plan = this.#ready.get(key);
+    if (!plan) throw new Error(`plan ${key} was not prepared`);
+    return plan;
   }
 
   async #replace(
@@ -44,26 +61,32 @@ export class PlanCache {
     trace: () => Trace,
     capacity: RunValues,
   ): Promise<Plan> {
-    try {
-      const plan = await Plan.compile(this.context, trace(), capacity);
-      (await old?.plan)?.dispose();
-      return plan;
-    } catch (error) {
-      // the next request tries again
-      this.#entries.delete(key);
-      throw error;
-    }
+    const [plan] = await Promise.all([
+      Plan.compile(this.context, trace(), capacity),
+      // that one may still compile
+      old?.plan.catch(() => undefined),
+    ]);
+    this.#ready.get(key)?.dispose();
+    this.#ready.set(key, plan);
+    return plan;
   }
 
   /** Forgets what was bound under `key` in every plan. */
-  async unbind(key: string): Promise<void> {
-    for (const { plan } of this.#entries.values()) (await plan).unbind(key);
+  unbind(key: string): void {
+    for (const plan of this.#ready.values()) plan.unbind(key);
   }
 
-  /** Frees the plans' memory. */
-  async dispose(): Promise<void> {
-    const plans = [...this.#entries.values()];
-    this.#entries.clear();
-    for (const { plan } of plans) (await plan).dispose();
+  /** Frees the plans whose keys `match`; nobody may use them any more. */
+  async dispose(match: (key: string) => boolean = () => true): Promise<void> {
+    const keys = [...new Set([...this.#entries.keys(), ...this.#ready.keys()])].filter(match);
+    const entries = keys.map((key) => this.#entries.get(key));
+    for (const key of keys) this.#entries.delete(key);
+    await Promise.allSettled(entries.flatMap((entry) => entry?.plan ?? []));
+    for (const key of keys) {
+      // unless it was made anew meanwhile
+      if (this.#entries.has(key)) continue;
+      this.#ready.get(key)?.dispose();
+      this.#ready.delete(key);
+    }
   }
 }

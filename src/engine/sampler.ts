@@ -1,23 +1,40 @@
 /** A sampler: a base model, or a snapshot of an adapter on it, and the loop that generates with it. */
-import { RequestFailedError } from '../api/contract/errors';
-import type { SampleRequest } from '../api/contract/backend';
+import { AbortedError } from '../api/contract/errors';
+import type { SampleCallOptions, SampleRequest } from '../api/contract/backend';
 import type { SampledSequencePayload, SamplePayload, SamplingParamsPayload } from '../api/contract/types';
 import { seedWords } from '../kernels/philox';
-import { decodeStateLayout, DONE, initialDecodeState } from '../kernels/sample/sample';
+import { decodeStateLayout, initialDecodeState } from '../kernels/sample/sample';
 import type { BaseModel } from './base-model';
 import { packSequences } from './batch';
+import { Collector } from './collector';
 import { decodeCapacity, type DecodeContext, type DecodeContextPool } from './decode-context';
-import type { HostArray } from './devices/webgpu/plan';
+import type { BoundPlan, HostArray, RunOptions } from './devices/webgpu/plan';
 import type { MergedWeights } from './merged-weights';
 import type { AdapterLayout } from './program/adapter';
-import { forwardTrace } from './program/steps';
-import { StopMatcher, type Decode } from './tokenizer';
+import { layoutKey } from './shared-base';
+import { promptTrace } from './program/steps';
+import { promptScores, type PromptRows, type PromptScores } from './prompt-scores';
+import { gaveUp } from './scheduler';
+import type { Decode } from './tokenizer';
+import type { Turns } from './turns';
 
 /** Most samples decoded side by side; a request for more runs in waves. */
 const WAVE = 64;
 
 /** Decode steps per submit, and submits in flight: a GPU hides its latency, a software adapter only wastes work. */
 const PACE = { gpu: { steps: 8, ahead: 2 }, software: { steps: 4, ahead: 1 } } as const;
+
+/** One request, and the wave of it that is sampled now. */
+interface Wave {
+  readonly prompt: readonly number[];
+  readonly params: SamplingParamsPayload & { readonly maxTokens: number; readonly seed: number };
+  /** index of its first sample in the request */
+  readonly first: number;
+  readonly count: number;
+  /** fires when nobody wants the rest */
+  readonly signal: AbortSignal;
+  readonly onTokens: SampleCallOptions['onTokens'];
+}
 
 /** An adapter frozen at the time the sampler was made. */
 export interface SamplerAdapter {
@@ -27,76 +44,100 @@ export interface SamplerAdapter {
 }
 
 export class Sampler {
+  readonly #gone = new AbortController();
+
   constructor(
     readonly id: string,
     readonly base: BaseModel,
     readonly adapter: SamplerAdapter | null,
     private readonly pool: DecodeContextPool,
     private readonly decode: Decode,
+    private readonly turns: Turns,
   ) {}
 
-  async sample({ prompt, numSamples, params, promptLogprobs }: SampleRequest): Promise<SamplePayload> {
+  /** @throws AbortedError when `signal` fires or the sampler is abandoned; the flight under way lands first */
+  async sample(
+    { prompt, numSamples, params, promptLogprobs, topkPromptLogprobs }: SampleRequest,
+    { signal: given, onTokens }: SampleCallOptions = {},
+  ): Promise<SamplePayload> {
+    const signal = given ? AbortSignal.any([given, this.#gone.signal]) : this.#gone.signal;
     const seed = params.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
     const maxTokens = params.maxTokens ?? this.base.contextLength - prompt.length;
-    const logprobs = promptLogprobs ? await this.promptLogprobs(prompt) : null;
+    const scored = promptLogprobs || topkPromptLogprobs > 0;
+    const scores = scored ? await this.promptScores(prompt, topkPromptLogprobs, signal) : null;
     const sequences: SampledSequencePayload[] = [];
     for (let first = 0; first < numSamples; first += WAVE) {
       const count = Math.min(WAVE, numSamples - first);
-      sequences.push(...(await this.#wave(prompt, { ...params, maxTokens, seed }, first, count)));
+      const wave = { prompt, params: { ...params, maxTokens, seed }, first, count, signal, onTokens };
+      sequences.push(...(await this.#wave(wave)));
     }
-    return { sequences, promptLogprobs: logprobs, topkPromptLogprobs: null, promptCacheHitTokens: 0 };
+    return {
+      sequences,
+      promptLogprobs: promptLogprobs ? scores!.promptLogprobs : null,
+      topkPromptLogprobs: scores?.topkPromptLogprobs ?? null,
+      promptCacheHitTokens: 0,
+    };
   }
 
-  /** log p(prompt[i] | prompt[<i]) at temperature 1; entry 0 is null. */
-  async promptLogprobs(prompt: readonly number[]): Promise<(number | null)[]> {
-    if (prompt.length === 1) return [null];
+  /**
+   * log p(prompt[i] | prompt[<i]) at temperature 1, entry 0 being null; and the `topk` likeliest tokens at each place.
+   * @throws RequestFailedError NonFiniteInTensor
+   */
+  async promptScores(prompt: readonly number[], topk: number, signal?: AbortSignal): Promise<PromptScores> {
+    const T = prompt.length - 1;
+    if (T === 0) return promptScores({ logprob: new Float32Array(0), lse: new Float32Array(0) }, topk);
     const { base, adapter } = this;
     const layout = adapter?.layout ?? null;
-    const T = prompt.length - 1;
-    const plan = await base.plans.get(
-      `forward/${layout?.key ?? 'base'}`,
-      () => forwardTrace({ config: base.config, adapter: layout }),
-      { T },
-    );
-    const states = { ...base.buffers, ...(adapter && { 'lora.params': adapter.params }) };
-    const { logprob } = await plan.bind(this.id, states).run({
-      values: { T },
-      inputs: { ...packSequences([prompt.slice(0, -1)]).inputs, targets: Uint32Array.from(prompt.slice(1)) },
-      read: ['logprob'],
-    });
-    return [null, ...logprob!];
+    const key = `prompt${topk > 0 ? '.topk' : ''}/${layoutKey(layout)}`;
+    const model = { config: base.config, adapter: layout };
+    const R = T * Math.min(topk, base.config.vocabSize);
+    const sizes = { T, C: T, ...(topk > 0 && { R }) };
+    await base.plans.prepare(key, () => promptTrace(model, topk > 0), sizes);
+    const run = (): Promise<Record<string, HostArray>> => {
+      const states = { ...base.buffers, ...(adapter && { 'lora.params': adapter.params }) };
+      const { inputs } = packSequences([prompt.slice(0, -1)]);
+      return base.plans
+        .ready(key)
+        .bind(this.id, states)
+        .run({
+          values: sizes,
+          inputs: { ...inputs, targets: Uint32Array.from(prompt.slice(1)) },
+          read: topk > 0 ? ['logprob', 'lse', 'ids', 'logits'] : ['logprob', 'lse'],
+        });
+    };
+    const { done } = await this.turns.submit(this.id, run, { signal });
+    return promptScores((await done) as unknown as PromptRows, topk);
   }
 
-  async dispose(): Promise<void> {
+  /** Stops sampling after the flight under way, and drops what waits for its turn. @param reason its rejection */
+  abandon(reason: AbortedError): void {
+    this.#gone.abort(reason);
+  }
+
+  /** Frees its memory, when nothing runs any more. */
+  dispose(): void {
     this.adapter?.merged.forget(this.id);
-    await this.base.plans.unbind(this.id);
+    this.base.plans.unbind(this.id);
     if (this.adapter) this.base.context.memory.free(this.adapter.params);
   }
 
   /** Samples `first` … `first + count − 1` of a request, side by side. */
-  #wave(
-    prompt: readonly number[],
-    params: SamplingParamsPayload & { readonly maxTokens: number; readonly seed: number },
-    first: number,
-    count: number,
-  ): Promise<SampledSequencePayload[]> {
+  #wave(wave: Wave): Promise<SampledSequencePayload[]> {
+    const { prompt, params, count } = wave;
     const stops = [...new Set([...params.stopTokens, ...this.base.config.eosTokenIds])];
     const capacity = decodeCapacity(count, prompt.length, params.maxTokens, stops.length);
     return this.pool.lend(
       this.adapter?.layout ?? null,
       capacity,
       this.adapter?.merged.buffers ?? {},
-      (context) => this.#generate(context, prompt, params, stops, first, count),
+      (context) => this.#generate(context, wave, stops),
     );
   }
 
   async #generate(
     context: DecodeContext,
-    prompt: readonly number[],
-    params: SamplingParamsPayload & { readonly maxTokens: number; readonly seed: number },
+    { prompt, params, first, count, signal, onTokens }: Wave,
     stops: readonly number[],
-    first: number,
-    count: number,
   ): Promise<SampledSequencePayload[]> {
     const { memory, profile } = this.base.context;
     const { maxTokens } = params;
@@ -125,88 +166,43 @@ export class Sampler {
     const prefill = await context.prefill(P);
     memory.write(context.buffers['decode']!, 0, initialDecodeState(context.capacity.batch, starts));
     if (stops.length > 0) memory.write(context.buffers['stop']!, 0, Uint32Array.from(stops));
-    this.#merge();
-    const collector = new Collector(count, maxTokens, params.stopStrings, this.decode);
-    const flights = [prefill.run({ values, inputs, read })];
+    // what waits for its turn is dropped when the samples have ended or nobody wants them
+    const over = new AbortController();
+    const dropped = AbortSignal.any([signal, over.signal]);
+    const flights: Promise<Record<string, HostArray>>[] = [];
+    const launch = (plan: BoundPlan, options: Pick<RunOptions, 'inputs' | 'repeat'>): void => {
+      const start = (): Promise<Record<string, HostArray>> => {
+        // at the same turn, so that nobody else's adapter is merged in between
+        this.adapter?.merged.ensure(this.id, this.adapter.params);
+        return plan.run({ values, read, ...options });
+      };
+      const flight = this.turns.submit(this.id, start, { signal: dropped }).then(({ done }) => done);
+      // looked at when its time comes
+      flight.catch(() => undefined);
+      flights.push(flight);
+    };
+    const collector = new Collector(first, count, maxTokens, params.stopStrings, this.decode, onTokens);
+    launch(prefill, { inputs });
     const pace = PACE[profile.kind];
     const layout = decodeStateLayout(context.capacity.batch);
     let submitted = 1;
     const fly = (): void => {
       const repeat = Math.min(pace.steps, maxTokens - submitted);
-      this.#merge();
-      flights.push(context.decode.run({ values, read, repeat }));
+      launch(context.decode, { repeat });
       submitted += repeat;
     };
     try {
       for (let landed = flights.shift(); landed; landed = flights.shift()) {
         while (flights.length < pace.ahead - 1 && submitted < maxTokens) fly();
         if (collector.take(await landed, layout)) break;
+        if (signal.aborted) throw gaveUp(signal);
         if (flights.length === 0 && submitted < maxTokens) fly();
       }
     } finally {
+      over.abort(new AbortedError('all samples have ended'));
       // what is still in flight computes nothing anybody wants, but must land before the memory is lent again
       await Promise.allSettled(flights);
     }
     return collector.sequences();
-  }
-
-  #merge(): void {
-    if (this.adapter) this.adapter.merged.ensure(this.id, this.adapter.params);
-  }
-}
-
-/** Gathers tokens as they land, and decides where each sample ends. */
-class Collector {
-  readonly #samples: {
-    tokens: number[];
-    logprobs: number[];
-    stopReason: 'stop' | 'length' | undefined;
-    matcher: StopMatcher;
-  }[];
-
-  constructor(
-    count: number,
-    readonly maxTokens: number,
-    stopStrings: readonly string[],
-    decode: Decode,
-  ) {
-    this.#samples = Array.from({ length: count }, () => ({
-      tokens: [],
-      logprobs: [],
-      stopReason: undefined,
-      matcher: new StopMatcher(decode, stopStrings),
-    }));
-  }
-
-  /** Takes in what has been sampled so far; true when every sample has ended. */
-  take(landed: Record<string, HostArray>, layout: ReturnType<typeof decodeStateLayout>): boolean {
-    const { state, tokens, logprobs } = landed as Record<'state' | 'tokens' | 'logprobs', HostArray>;
-    this.#samples.forEach((sample, b) => {
-      const steps = state[layout.steps + b]!;
-      const done = state[layout.done + b]!;
-      for (let s = sample.tokens.length; s < steps && !sample.stopReason; s++) {
-        const token = tokens[b * this.maxTokens + s]!;
-        const logprob = logprobs[b * this.maxTokens + s]!;
-        if (!Number.isFinite(logprob))
-          throw new RequestFailedError(`NonFiniteInTensor: the logits of sample ${b} are not finite`, {
-            category: 'user',
-          });
-        sample.tokens.push(token);
-        sample.logprobs.push(logprob);
-        if (sample.matcher.push(token)) sample.stopReason = 'stop';
-      }
-      if (!sample.stopReason && done !== DONE.running) {
-        sample.stopReason = done === DONE.stop ? 'stop' : 'length';
-      }
-    });
-    return this.#samples.every((s) => s.stopReason);
-  }
-
-  sequences(): SampledSequencePayload[] {
-    return this.#samples.map(({ tokens, logprobs, stopReason }) => ({
-      tokens,
-      logprobs,
-      stopReason: stopReason ?? 'length',
-    }));
   }
 }

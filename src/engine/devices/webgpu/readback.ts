@@ -87,15 +87,31 @@ export function copyBuffer(
   return copy;
 }
 
-/** The first `bytes` of a buffer. */
-export async function readBuffer(
-  context: GpuContext,
-  buffer: GPUBuffer,
+/**
+ * The first `bytes` of each buffer as they are when this resolves, which is when
+ * their copies are queued on the device; `done` is when the host has them.
+ * @throws OutOfMemoryError
+ */
+export async function copyToHost(
+  { device, memory, counters }: GpuContext,
+  buffers: readonly GPUBuffer[],
   bytes: number,
-): Promise<ArrayBuffer> {
-  const encoder = context.device.createCommandEncoder({ label: 'read' });
-  const { whole } = await readBack(context, encoder, [
-    { name: 'whole', buffer, byteOffset: 0, byteLength: bytes, dtype: 'f32' },
-  ]);
-  return whole!.buffer;
+): Promise<{ readonly done: Promise<ArrayBuffer[]> }> {
+  const copies = await memory.allocate('a copy of an adapter', () =>
+    buffers.map(() => memory.staging('copy', bytes)),
+  );
+  const encoder = device.createCommandEncoder({ label: 'copy' });
+  buffers.forEach((buffer, i) => encoder.copyBufferToBuffer(buffer, 0, copies[i]!, 0, bytes));
+  counters.submits++;
+  device.queue.submit([encoder.finish()]);
+  const read = async (copy: GPUBuffer): Promise<ArrayBuffer> => {
+    try {
+      await copy.mapAsync(GPUMapMode.READ, 0, bytes);
+      return copy.getMappedRange(0, bytes).slice(0);
+    } finally {
+      // rarely needed: not kept for the next
+      memory.free(copy);
+    }
+  };
+  return { done: Promise.all(copies.map(read)) };
 }
