@@ -17,7 +17,17 @@ const bench: Bench = async (context) => {
   const T = BATCH * TOKENS;
   // learning rate 0: the weights stay as they are however often a launch is repeated
   const adam = { lr: 0, beta1: 0.9, beta2: 0.95, eps: 1e-12, weight_decay: 0, clip: 0 };
-  const values = { T, ...adam, one_minus_beta1: 0.1, one_minus_beta2: 0.05, bias1: 0.1, bias2: 0.05 };
+  const values = {
+    T,
+    C: T,
+    has_saved: 0,
+    last: 1,
+    ...adam,
+    one_minus_beta1: 0.1,
+    one_minus_beta2: 0.05,
+    bias1: 0.1,
+    bias2: 0.05,
+  };
   const traces: Readonly<Record<string, () => Trace>> = {
     'forward-backward': () => trainTrace({ config, adapter }, 'cross_entropy'),
     'optim-step': () => optimizerTrace(adapter),
@@ -25,7 +35,7 @@ const bench: Bench = async (context) => {
   for (const [name, make] of Object.entries(traces)) {
     if (!name.includes(context.filter)) continue;
     const trace = make();
-    const capacity = { T };
+    const capacity = { T, C: T };
     const compiled = await compileTimes(gpu, trace);
     const serial = compiled.reduce((n, [, ms]) => n + ms, 0);
     context.progress(`${name}: ${compiled.length} pipelines, one after the other ${serial.toFixed(0)} ms`);

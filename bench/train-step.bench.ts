@@ -76,7 +76,7 @@ function launchesPerLayer(profile: AdapterProfile): { forward: number; backward:
     const lora = { rank: RANK, trainAttn: true, trainMlp: true, trainUnembed: true };
     return { config, adapter: adapterLayout(config, lora) };
   };
-  const forward = launches((n) => forwardTrace(modelOf(n)));
+  const forward = launches((n) => forwardTrace(modelOf(n), 'cross_entropy'));
   return { forward, backward: launches((n) => trainTrace(modelOf(n), 'cross_entropy')) - forward };
 }
 

@@ -7,8 +7,11 @@ import type { HostArray } from './devices/webgpu/plan';
 export interface PackedBatch {
   /** T */
   readonly tokens: number;
+  /** K: cells a token, the most targets that a token of it has */
+  readonly width: number;
   /** index of each datum in the request, and its first row */
   readonly datums: readonly { readonly index: number; readonly start: number; readonly length: number }[];
+  /** loss inputs are (T·K), what a datum lacks of K being 0 */
   readonly inputs: Readonly<Record<string, HostArray>>;
 }
 
@@ -46,47 +49,68 @@ export function packSequences(sequences: readonly ArrayLike<number>[]): {
   return { total, inputs: { tokens, positions, segments } };
 }
 
-/** Concatenates one loss input of all datums. */
-function concat(tensors: readonly TensorPayload[], total: number): HostArray {
-  const whole = tensors[0]!.dtype === 'int64' ? new Uint32Array(total) : new Float32Array(total);
-  let at = 0;
+/** Cells (tokens · K) of one batch: they take memory for each input of the loss. */
+const CELL_LIMIT = 4 * 2 ** 20;
+
+/** K of a tensor of shape (N) or (N, K). */
+export const widthOf = ({ shape }: TensorPayload): number => shape[1] ?? 1;
+
+/** Writes a dense or sparse (N, K) tensor into rows of `width` ≥ K cells, from row `row` on. */
+function place(tensor: TensorPayload, into: HostArray, row: number, width: number): void {
+  const { data, csr, shape } = tensor;
+  const K = widthOf(tensor);
+  if (!csr && K === width) return into.set(data, row * width);
+  for (let r = 0; r < shape[0]!; r++) {
+    const at = (row + r) * width;
+    if (!csr) into.set(data.subarray(r * K, (r + 1) * K), at);
+    else
+      for (let i = csr.crowIndices[r]!; i < csr.crowIndices[r + 1]!; i++)
+        into[at + csr.colIndices[i]!] = data[i]!;
+  }
+}
+
+/** One loss input of all datums, (total · width). */
+function concat(tensors: readonly TensorPayload[], total: number, width: number): HostArray {
+  const cells = total * width;
+  const whole = tensors[0]!.dtype === 'int64' ? new Uint32Array(cells) : new Float32Array(cells);
+  let row = 0;
   for (const t of tensors) {
-    whole.set(t.data, at);
-    at += t.data.length;
+    place(t, whole, row, width);
+    row += t.shape[0]!;
   }
   return whole;
 }
 
 /** Splits a request into batches of at most `limit` tokens (a longer datum gets one of its own), in order. */
 export function packBatches(data: readonly DatumPayload[], limit: number): PackedBatch[] {
-  const groups: number[][] = [];
-  let room = 0;
-  data.forEach((datum, index) => {
-    const length = datum.tokens.length;
-    if (groups.length === 0 || length > room) {
-      groups.push([]);
-      room = limit;
-    }
-    groups.at(-1)!.push(index);
-    room -= length;
+  const targetsOf = (i: number): number => widthOf(data[i]!.lossFnInputs['target_tokens']!);
+  const groups: { members: number[]; tokens: number; width: number }[] = [];
+  data.forEach(({ tokens }, index) => {
+    const last = groups.at(-1);
+    const total = (last?.tokens ?? 0) + tokens.length;
+    const width = Math.max(last?.width ?? 1, targetsOf(index));
+    if (last && total <= limit && total * width <= CELL_LIMIT) {
+      last.members.push(index);
+      Object.assign(last, { tokens: total, width });
+    } else groups.push({ members: [index], tokens: tokens.length, width: targetsOf(index) });
   });
-  return groups.map((group) => {
-    const members = group.map((i) => data[i]!);
-    const { total, inputs } = packSequences(members.map((d) => d.tokens));
+  return groups.map(({ members, tokens, width }) => {
+    const { inputs } = packSequences(members.map((i) => data[i]!.tokens));
     let start = 0;
-    const datums = group.map((index) => {
+    const datums = members.map((index) => {
       const entry = { index, start, length: data[index]!.tokens.length };
       start += entry.length;
       return entry;
     });
     const all: Record<string, HostArray> = { ...inputs };
-    for (const name of Object.keys(members[0]!.lossFnInputs)) {
+    for (const name of Object.keys(data[members[0]!]!.lossFnInputs)) {
       const key = name === 'target_tokens' ? 'targets' : name;
       all[key] = concat(
-        members.map((d) => d.lossFnInputs[name]!),
-        total,
+        members.map((i) => data[i]!.lossFnInputs[name]!),
+        tokens,
+        width,
       );
     }
-    return { tokens: total, datums, inputs: all };
+    return { tokens, width, datums, inputs: all };
   });
 }

@@ -8,7 +8,7 @@
  */
 
 /** Element types a storage binding may have. */
-export type Elem = 'f32' | 'u32' | 'i32' | 'vec2<f32>' | 'vec4<f32>' | 'vec4<u32>';
+export type Elem = 'f32' | 'u32' | 'i32' | 'atomic<u32>' | 'vec2<f32>' | 'vec4<f32>' | 'vec4<u32>';
 
 export interface BindingSpec {
   readonly elem: Elem;

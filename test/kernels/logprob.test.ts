@@ -18,59 +18,63 @@ function columnsOf(
   return out;
 }
 
-/** f64 log-probability, log-sum-exp, and gradient of Σ d·logprob by the logits. */
-function reference(logits: Float32Array, targets: Uint32Array, d: Float32Array) {
-  const T = targets.length;
+/** f64 log-probabilities (T, K), log-sum-exp (T), and gradient of Σ d·logprob by the logits (T, V). */
+function reference(T: number, logits: Float32Array, targets: Uint32Array, d: Float32Array) {
   const V = logits.length / T;
-  const lp = new Float64Array(T);
+  const K = targets.length / T;
+  const lp = new Float64Array(T * K);
   const lse = new Float64Array(T);
   const grad = new Float64Array(T * V);
   for (let t = 0; t < T; t++) {
     const row = logits.subarray(t * V, (t + 1) * V);
     const top = row.reduce((a, x) => Math.max(a, x), -Infinity);
     lse[t] = top + Math.log(row.reduce((s, x) => s + Math.exp(x - top), 0));
-    lp[t] = row[targets[t]!]! - lse[t]!;
-    row.forEach((x, v) => {
-      grad[t * V + v] = d[t]! * ((v === targets[t] ? 1 : 0) - Math.exp(x - lse[t]!));
-    });
+    for (let i = t * K; i < (t + 1) * K; i++) {
+      lp[i] = row[targets[i]!]! - lse[t]!;
+      row.forEach((x, v) => {
+        grad[t * V + v]! += d[i]! * ((v === targets[i] ? 1 : 0) - Math.exp(x - lse[t]!));
+      });
+    }
   }
   return { lp, lse, grad };
 }
 
 for (const kind of ['software', 'gpu'] as const) {
   describe(`logprob (${kind})`, () => {
-    for (const [T, V, tile] of [
-      [1, 1, 1],
-      [3, 7, 7],
-      [17, 7, 3],
-      [5, 255, 255],
-      [16, 256, 256],
-      [15, 257, 257],
-      [33, 257, 64],
-      [2, 300, 299],
-      [1, 5000, 2048],
+    for (const [T, V, tile, K] of [
+      [1, 1, 1, 1],
+      [3, 7, 7, 1],
+      [17, 7, 3, 1],
+      [5, 255, 255, 1],
+      [16, 256, 256, 1],
+      [15, 257, 257, 1],
+      [33, 257, 64, 1],
+      [2, 300, 299, 1],
+      [1, 5000, 2048, 1],
+      [1, 1, 1, 3],
+      [17, 7, 3, 2],
+      [15, 257, 64, 20],
+      [3, 300, 299, 130],
     ] as const) {
-      it(`${T} tokens, ${V} ids in tiles of ${tile}`, async () => {
+      it(`${T} tokens, ${V} ids in tiles of ${tile}, ${K} targets`, async () => {
         const logits = randomArray(T * V, T + V, 4);
         for (let t = 0; t < T; t++) for (let v = 0; v < V; v++) logits[t * V + v]! += 20 * (t % 3);
-        const targets = Uint32Array.from({ length: T }, (_, t) => [0, V - 1, (t * 31) % V][t % 3]!);
-        const d = randomArray(T, 5);
-        const expected = reference(logits, targets, d);
-        const options = { values: { T }, capacity: { T: T + 3 }, profile: { kind } };
-        const ids = { shape: ['T'], data: targets };
+        // the first and the last id, and more targets than ids have repeats
+        const targets = Uint32Array.from({ length: T * K }, (_, i) => [0, V - 1, (i * 31) % V][i % 3]!);
+        const d = randomArray(T * K, 5);
+        const expected = reference(T, logits, targets, d);
+        const C = T * K;
+        const options = { values: { T, C }, capacity: { T: T + 3, C: C + 7 }, profile: { kind } };
+        const ids = { shape: ['C'], data: targets };
 
-        let state: Float32Array<ArrayBuffer> | undefined;
+        let carried: Record<string, { shape: (string | number)[]; data: Float32Array<ArrayBuffer> }> = {};
         let result: Record<string, unknown> = {};
         for (let start = 0; start < V; start += tile) {
           const width = Math.min(tile, V - start);
           const chunk = { shape: ['T', width], data: columnsOf(logits, V, start, width) };
-          result = await runOp(
-            logprob,
-            { logits: chunk, targets: ids, ...(state && { state: { shape: ['T', 4], data: state } }) },
-            { start },
-            options,
-          );
-          state = result.state as Float32Array<ArrayBuffer>;
+          result = await runOp(logprob, { logits: chunk, targets: ids, ...carried }, { start }, options);
+          const { state, picked } = result as Record<string, Float32Array<ArrayBuffer>>;
+          carried = { state: { shape: ['T', 4], data: state! }, picked: { shape: ['C'], data: picked! } };
         }
         expectClose(result.logprob as Float32Array, expected.lp, { atol: 2e-6, rtol: 1e-6 }, 'logprob');
         expectClose(result.lse as Float32Array, expected.lse, { atol: 2e-6, rtol: 1e-6 }, 'lse');
@@ -84,14 +88,15 @@ for (const kind of ['software', 'gpu'] as const) {
               logits: { shape: ['T', width], data: columnsOf(logits, V, start, width) },
               targets: ids,
               lse,
-              d_logprob: { shape: ['T'], data: d },
+              d_logprob: { shape: ['C'], data: d },
             },
             { start },
             options,
           );
           const grad = columnsOf(Float32Array.from(expected.grad), V, start, width);
-          // lse is an f32 near 40 here: half its last place is 2e-6 of the softmax
-          expectClose(d_logits, grad, { atol: 1e-6, rtol: 1e-5 }, `d_logits from ${start}`);
+          // lse is an f32 near 40 here: half its last place is 2e-6 of the softmax, once for each target
+          const close = { atol: K === 1 ? 1e-6 : 3e-6 * Math.sqrt(K), rtol: 1e-5 };
+          expectClose(d_logits, grad, close, `d_logits from ${start}`);
         }
       });
     }
@@ -131,7 +136,10 @@ for (const kind of ['software', 'gpu'] as const) {
           { profile: { kind } },
         );
       const first = await run();
-      expectClose(first.logprob, reference(logits, targets, new Float32Array(1)).lp, { atol: 4e-6, rtol: 0 });
+      expectClose(first.logprob, reference(1, logits, targets, new Float32Array(1)).lp, {
+        atol: 4e-6,
+        rtol: 0,
+      });
       expect((await run()).logprob).toEqual(first.logprob);
     });
   });

@@ -1,5 +1,5 @@
 /**
- * Log-probability of the targets straight from hidden states, and its backward.
+ * Log-probabilities of the targets straight from hidden states, and their backward.
  *
  * The vocabulary is walked in tiles, so that (T × vocabulary) logits never
  * exist whole: the backward pass computes each tile again, unless one tile
@@ -24,13 +24,14 @@ interface Tile {
 }
 
 export interface Head {
-  /** (T) log p(target) */
+  /** (C) log p(target) */
   readonly logprob: TensorRef;
   /** (T) log-sum-exp of the logits */
   readonly lse: TensorRef;
   readonly normed: TensorRef;
   readonly rstd: TensorRef;
   readonly hidden: TensorRef;
+  /** (C) */
   readonly targets: TensorRef;
   readonly tiles: readonly Tile[];
   /** (T, V): kept only when one tile covers the vocabulary */
@@ -55,8 +56,17 @@ function tilesOf(trace: Trace, { config, adapter }: ProgramModel): Tile[] {
   return tiles;
 }
 
-/** Final norm, unembedding, log p of `targets` (T) u32. */
-export function headForward(trace: Trace, model: ProgramModel, hidden: TensorRef, targets: TensorRef): Head {
+/**
+ * Final norm, unembedding, log p of `targets` (C) u32: C = T·K, the K targets of a token side by side.
+ * @param each is shown the (T, rows) logits of every tile before they are given up, and the tile's first id
+ */
+export function headForward(
+  trace: Trace,
+  model: ProgramModel,
+  hidden: TensorRef,
+  targets: TensorRef,
+  each: (logits: TensorRef, start: number) => void = () => undefined,
+): Head {
   const { config } = model;
   const { y: normed, rstd } = trace.apply(
     rmsnorm,
@@ -64,18 +74,20 @@ export function headForward(trace: Trace, model: ProgramModel, hidden: TensorRef
     { eps: config.rmsNormEps },
   );
   const tiles = tilesOf(trace, model);
-  let reduced: { state?: TensorRef; logprob?: TensorRef; lse?: TensorRef } = {};
+  let reduced: { state?: TensorRef; picked?: TensorRef; logprob?: TensorRef; lse?: TensorRef } = {};
   let logits: TensorRef | null = null;
   for (const tile of tiles) {
     logits = trace.apply(matmul, { a: normed, b: tile.weight }, { mode: 'NT' }).y;
-    reduced = trace.apply(targetLogprob, { logits, targets, state: reduced.state }, { start: tile.start });
+    const { state, picked } = reduced;
+    reduced = trace.apply(targetLogprob, { logits, targets, state, picked }, { start: tile.start });
+    each(logits, tile.start);
   }
   const { logprob, lse } = reduced as { logprob: TensorRef; lse: TensorRef };
   return { logprob, lse, normed, rstd, hidden, targets, tiles, logits: tiles.length === 1 ? logits : null };
 }
 
 /**
- * Gradient of the loss by the hidden states, from dL/dlogprob (T); adds the
+ * Gradient of the loss by the hidden states, from dL/dlogprob (C); adds the
  * unembedding's LoRA gradients.
  * @returns (T, D)
  */

@@ -2,11 +2,13 @@
 import { adamw, gradNorm } from '../../kernels/adamw/adamw';
 import { attentionCached, kvAppend } from '../../kernels/attention/attention-cached';
 import { embedding } from '../../kernels/embedding/embedding';
+import { gradientGuard, lossFault } from '../../kernels/loss/guard';
 import { LOSSES, type Loss, type LossName } from '../../kernels/loss/index';
 import { matmul } from '../../kernels/matmul/matmul';
 import type { TensorRef } from '../../kernels/op';
 import { rmsnorm } from '../../kernels/rmsnorm/rmsnorm';
 import { decodeStateLayout, sample } from '../../kernels/sample/sample';
+import { topK } from '../../kernels/topk/topk';
 import type { DecoderConfig } from '../../models/config';
 import { Trace } from '../trace';
 import { linearsOf, rowsOf, type AdapterLayout, type Linear } from './adapter';
@@ -24,49 +26,81 @@ import {
 } from './llama';
 import { mergedName } from './weights';
 
-/** Log-probabilities of `targets`; output `logprob` (T). */
-export function forwardTrace(model: ProgramModel): Trace {
-  const trace = new Trace('forward');
+/** Applies a loss to log-probabilities (C); declares its inputs, each (C). Outputs `logprob` (C) and `loss` (C), the terms of the sum. */
+function applyLoss(
+  trace: Trace,
+  lossFn: LossName,
+  logprob: TensorRef,
+): { readonly loss: TensorRef; readonly d_logprob: TensorRef } {
+  const loss: Loss = LOSSES[lossFn];
+  const inputs: Record<string, TensorRef> = {};
+  for (const { name, dtype } of loss.inputs) inputs[name] = trace.input(name, ['C'], dtype);
+  const terms = trace.apply(loss.op, { ...inputs, logprob }, {});
+  trace.output('logprob', logprob);
+  trace.output('loss', terms.loss);
+  return terms;
+}
+
+/** Declares the targets: C = T·K ids, the K targets of a token side by side. K is settled at run time. */
+const targetsInput = (trace: Trace): TensorRef => trace.input('targets', ['C'], 'u32');
+
+/** Log-probabilities and loss without a gradient. Inputs and outputs as `trainTrace`. */
+export function forwardTrace(model: ProgramModel, lossFn: LossName): Trace {
+  const trace = new Trace(`forward.${lossFn}`);
   const batch = batchInputs(trace);
-  const targets = trace.input('targets', ['T'], 'u32');
-  const { hidden } = forward(
-    trace,
-    model.config,
-    mergedWeights(trace, model),
-    batch,
-    packedAttention(trace, model.config, batch.segments),
-  );
-  trace.output('logprob', headForward(trace, model, hidden, targets).logprob);
+  const targets = targetsInput(trace);
+  const weightOf = mergedWeights(trace, model);
+  const attend = packedAttention(trace, model.config, batch.segments);
+  const { hidden } = forward(trace, model.config, weightOf, batch, attend);
+  applyLoss(trace, lossFn, headForward(trace, model, hidden, targets).logprob);
   return trace;
 }
 
 /**
  * Forward, loss and backward; adds to `lora.grads`.
- * Inputs: the batch, `targets`, and the loss's own, each (T). Outputs `logprob` (T) and `loss` (T), the terms of the sum.
+ * Inputs: the batch, `targets`, and the loss's own, each (C); run values: the loss's settings, and those of
+ * `gradientGuard`. Outputs `logprob` (C) and `loss` (C), the terms of the sum.
  */
 export function trainTrace(
   model: ProgramModel & { readonly adapter: AdapterLayout },
   lossFn: LossName,
 ): Trace {
-  const loss: Loss = LOSSES[lossFn];
   const trace = new Trace(`forward-backward.${lossFn}`);
   const batch = batchInputs(trace);
-  const targets = trace.input('targets', ['T'], 'u32');
+  const targets = targetsInput(trace);
   const weightOf = mergedWeights(trace, model);
-  const pass = forward(
-    trace,
-    model.config,
-    weightOf,
-    batch,
-    packedAttention(trace, model.config, batch.segments),
-  );
+  const attend = packedAttention(trace, model.config, batch.segments);
+  const pass = forward(trace, model.config, weightOf, batch, attend);
   const head = headForward(trace, model, pass.hidden, targets);
-  const inputs: Record<string, TensorRef> = {};
-  for (const { name, dtype } of loss.inputs) inputs[name] = trace.input(name, ['T'], dtype);
-  const terms = trace.apply(loss.op, { ...inputs, logprob: head.logprob }, {});
-  trace.output('logprob', head.logprob);
-  trace.output('loss', terms.loss);
-  backward(trace, model, weightOf, batch, pass, headBackward(trace, model, head, terms.d_logprob));
+  const { loss, d_logprob } = applyLoss(trace, lossFn, head.logprob);
+  const { fault } = trace.apply(lossFault, { loss, fault: trace.state('lora.fault', [1], 'u32') }, {});
+  backward(trace, model, weightOf, batch, pass, headBackward(trace, model, head, d_logprob));
+  const vector = (name: string): TensorRef => trace.state(`lora.${name}`, [model.adapter.length], 'f32');
+  trace.apply(gradientGuard, { grads: vector('grads'), saved: vector('saved'), fault }, {});
+  return trace;
+}
+
+/**
+ * Log-probabilities of a prompt's tokens and, with `topk`, of the likeliest ones. Inputs: the batch and `targets` (C).
+ * Outputs `logprob` (C) and `lse` (T); with `topk` also `ids` and `logits` (R), the `R / T` best of each row.
+ */
+export function promptTrace(model: ProgramModel, topk: boolean): Trace {
+  const trace = new Trace(topk ? 'prompt.topk' : 'prompt');
+  const batch = batchInputs(trace);
+  const targets = targetsInput(trace);
+  const weightOf = mergedWeights(trace, model);
+  const attend = packedAttention(trace, model.config, batch.segments);
+  const { hidden } = forward(trace, model.config, weightOf, batch, attend);
+  let best: { readonly ids?: TensorRef; readonly best?: TensorRef } = {};
+  const { logprob, lse } = headForward(trace, model, hidden, targets, (logits, start) => {
+    if (topk) best = trace.apply(topK, { logits, ids: best.ids, best: best.best }, { start });
+  });
+  trace.output('logprob', logprob);
+  trace.output('lse', lse);
+  if (best.ids && best.best) {
+    trace.output('ids', best.ids);
+    trace.output('logits', best.best);
+  }
   return trace;
 }
 

@@ -1,6 +1,7 @@
 // Backward of logprob for one chunk of the vocabulary, in place of its logits (d_logits = …):
-//   d_logits[t, v] = d_logprob[t] · (1[start + v = target[t]] − exp(logits[t, v] − lse[t]))
-// lse: as bits; where it is NaN so is the gradient (exp(NaN) itself may come out finite).
+//   d_logits[t, v] = Σ_k d_logprob[t, k] · (1[start + v = targets[t, k]] − exp(logits[t, v] − lse[t]))
+// targets, d_logprob: (rows, K); ids may repeat in a row. lse: (rows) as bits; where it is NaN so is the gradient
+// (exp(NaN) itself may come out finite).
 // RUN adjacent columns a thread: 1 where neighbouring lanes should touch neighbouring words (GPUs),
 // more where reading the row's scalars again is what costs (software adapters).
 
@@ -12,14 +13,25 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   if (row >= params.rows) { return; }
   let left = (i % runs) * RUN;
   let right = min(left + RUN, params.width);
-  let scale = d_logprob[row];
   let log_sum = bitcast<f32>(lse[row]);
   let broken = (lse[row] & 0x7f800000u) == 0x7f800000u;
-  let hit = targets[row] - params.start; // wraps to a huge number below the chunk
+  let first = row * params.K;
+  let end = first + params.K;
+
+  // one target: its only term is complete at once
+  let alone = params.K == 1u;
+  let hit = select(0xffffffffu, targets[first] - params.start, alone); // wraps to a huge number below the chunk
+  var scale = 0.0;
+  for (var k = first; k < end; k++) { scale += d_logprob[k]; }
   for (var column = left; column < right; column++) {
     let at = row * params.width + column;
     // a logit never exceeds the log-sum-exp; the clamp takes away the last rounding
     let p = exp(min(logits[at] - log_sum, 0.0));
     logits[at] = select(scale * (select(0.0, 1.0, column == hit) - p), log_sum, broken);
+  }
+  if (alone || broken) { return; }
+  for (var k = first; k < end; k++) {
+    let column = targets[k] - params.start;
+    if (column >= left && column < right) { logits[row * params.width + column] += d_logprob[k]; }
   }
 }

@@ -1,8 +1,9 @@
 // One chunk of an online log-sum-exp, one workgroup a row: coalesced loads and a tree in workgroup memory, for GPUs.
 //   max' = max(max, max_v x_v);  sum' = sum·exp(max − max') + Σ_v exp(x_v − max')
-// logits: (rows, width) f32 as bits; targets: (rows) u32;
-// state: (rows) of [max, sum, target logit, 1 if a logit was not finite], ignored when params.first;
-// logprob, lse: (rows) f32 as bits, final once the last chunk has been through.
+// logits: (rows, width) f32 as bits; targets: (rows, K) u32;
+// state: (rows) of [max, sum, 1 if a logit was not finite, 0], ignored when params.first;
+// picked: (rows, K) f32, the logits of the targets met so far;
+// logprob: (rows, K) and lse: (rows), f32 as bits, final once the last chunk has been through.
 // Bits, because WGSL may assume that no NaN exists (and exp(NaN) is finite on SwiftShader): a logit that is
 // NaN or infinite is recognised by its exponent, and the row's results become NaN.
 
@@ -36,7 +37,7 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   flag = scratch[0].y;
   var before = vec4f(highest, 0.0, 0.0, 0.0);
   if (params.first == 0u) { before = state[row]; }
-  let broken = max(flag, before.w);
+  let broken = max(flag, before.z);
   let top = max(highest, before.x);
 
   var part = 0.0;
@@ -48,15 +49,15 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
     if (lane < half) { scratch[lane].x += scratch[lane + half].x; }
     workgroupBarrier();
   }
-  if (lane > 0u) { return; }
-
   let sum = before.y * exp(before.x - top) + scratch[0].x;
-  var target_logit = before.z;
-  let column = targets[row] - params.start; // wraps to a huge number below the chunk
-  if (column < params.width) { target_logit = bitcast<f32>(logits[begin + column]); }
-
   let log_sum = log(sum);
-  state[row] = vec4f(top, sum, target_logit, broken);
-  logprob[row] = select(bitcast<u32>((target_logit - top) - log_sum), NAN, broken > 0.0);
+  for (var k = lane; k < params.K; k += LANES) {
+    let at = row * params.K + k;
+    let column = targets[at] - params.start; // wraps to a huge number below the chunk
+    if (column < params.width) { picked[at] = bitcast<f32>(logits[begin + column]); }
+    logprob[at] = select(bitcast<u32>((picked[at] - top) - log_sum), NAN, broken > 0.0);
+  }
+  if (lane > 0u) { return; }
+  state[row] = vec4f(top, sum, broken, 0.0);
   lse[row] = select(bitcast<u32>(top + log_sum), NAN, broken > 0.0);
 }
