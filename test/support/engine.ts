@@ -1,6 +1,9 @@
 /** The real engine on the page's GPU, with the tiny checkpoints of `test/fixtures/models` as its models. */
 import type { Backend } from '../../src/api/contract/backend';
 import type { DatumPayload, LoraConfigPayload, SamplingParamsPayload } from '../../src/api/contract/types';
+import { Catalog } from '../../src/checkpoints/catalog';
+import { MemoryStore } from '../../src/checkpoints/memory-store';
+import type { Store } from '../../src/checkpoints/store';
 import { Engine } from '../../src/engine/engine';
 import { loadModel } from '../../src/models/load';
 import { parseSafetensors } from '../../src/models/safetensors';
@@ -33,13 +36,14 @@ function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
 }
 
 /**
- * An engine that knows the fixtures by their folder names, and the built-in models.
+ * An engine that knows the fixtures by their folder names, and the built-in models; its checkpoints are in `store`.
  * Whatever the GPU complains about while it is open fails the test run.
  */
-export async function openEngine(role?: AdapterRole): Promise<Engine> {
+export async function openEngine(role?: AdapterRole, store: Store = new MemoryStore()): Promise<Engine> {
   const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, folder(name)]));
   const engine = await Engine.create({
     ...(role && { gpu: gpuInRole(role) }),
+    storage: { kind: store.kind, open: () => Catalog.open(store) },
     resolveModel: (name, options) => loadModel(name, { ...options, modelSources }),
   });
   engine.gpu.device.addEventListener('uncapturederror', ({ error }) =>
