@@ -1,7 +1,8 @@
 /** Tensors that go with a datum or come back from a loss. */
+import { checkCsr, type Csr } from './contract/csr';
 import { BadRequestError } from './contract/errors';
 import type { TensorDType, TensorPayload } from './contract/types';
-import { checkCsr, csrIsSmaller, fromCsr, toCsr, type Csr } from './csr';
+import { csrIsSmaller, fromCsr, toCsr } from './csr';
 
 type IntArray =
   | Int8Array

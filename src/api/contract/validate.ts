@@ -4,6 +4,7 @@
  * Each failure is a `BadRequestError` whose message starts with the field.
  */
 import type { CreateModelRequest, ForwardBackwardRequest, SampleRequest } from './backend';
+import { checkCsr } from './csr';
 import { BadRequestError } from './errors';
 import { knownLosses, LOSSES, lossSettings, type LossSpec } from './losses';
 import type { AdamParamsPayload, DatumPayload, LoraConfigPayload, LossFnName, TensorPayload } from './types';
@@ -18,6 +19,8 @@ export interface ModelLimits {
 
 /** Largest LoRA rank of the service. */
 export const MAX_RANK = 256;
+/** Most tokens listed at a place of a prompt: more would not fit one buffer of every GPU at long contexts. */
+export const MAX_TOPK_PROMPT_LOGPROBS = 256;
 /** Smallest normal float32: below it an Adam epsilon may be flushed to 0, and 0/0 is NaN. */
 const MIN_EPS = 1.1754943508222875e-38;
 
@@ -86,7 +89,8 @@ function checkSettings(lossFn: LossFnName, given: Readonly<Record<string, number
     const field = `loss_fn_config.${key}`;
     const setting = Object.hasOwn(config, key) ? config[key]! : refuse(unknownKey(field, lossFn, config));
     const { min = -Infinity, atMost } = setting;
-    check(Number.isFinite(Math.fround(value)), field, 'must be a finite number', value);
+    const finite = typeof value === 'number' && Number.isFinite(Math.fround(value));
+    check(finite, field, 'must be a finite number', value);
     check(value >= min, field, `must be at least ${min}`, value);
     const most = atMost === undefined ? Infinity : settings[atMost]!;
     check(value <= most, field, `must be at most ${atMost} (${most})`, value);
@@ -125,7 +129,7 @@ function checkDatum(
     else if (tensor.shape.join() !== shape.join()) {
       refuse(`${name}: must have shape [${shape.join(', ')}], as target_tokens, got ${shapeOf(tensor)}`);
     }
-    if (tensor.csr) checkSparse(tensor, tensor.csr, name);
+    if (tensor.csr) checkCsr(tensor.csr, shape, tensor.data.length, name);
     else {
       const size = shape.reduce((a, b) => a * b, 1);
       check(
@@ -157,53 +161,9 @@ function checkTargetShape(
     refuse(`${field}: must have shape ${allowed}, one row per input token, got ${shapeOf(tensor)}`);
   }
   const most = limits?.vocabSize ?? Number.MAX_SAFE_INTEGER;
-  check(
-    Number.isSafeInteger(K) && K >= 1 && K <= most,
-    field,
-    `must have 1 to ${most} targets per token`,
-    shapeOf(tensor),
-  );
-}
-
-/** Compressed rows of a matrix: row starts that rise from 0 to the number of values, columns that rise within each row. */
-function checkSparse(
-  { shape, data }: TensorPayload,
-  { crowIndices: starts, colIndices: columns }: NonNullable<TensorPayload['csr']>,
-  field: string,
-): void {
-  const [rows, width] = shape as [number, number?];
-  if (width === undefined) refuse(`${field}: only a matrix can be sparse, got [${shape.join(', ')}]`);
-  const crow = `${field}.crow_indices`;
-  check(starts.length === rows + 1, crow, `must have ${rows + 1} entries`, starts.length);
-  check(starts[0] === 0, `${crow}[0]`, 'must be 0', starts[0]);
-  check(
-    columns.length === data.length,
-    `${field}.col_indices`,
-    `must have ${data.length} entries`,
-    columns.length,
-  );
-  for (let r = 0; r < rows; r++) {
-    const [begin, end] = [starts[r]!, starts[r + 1]!];
-    // comparing so that NaN fails
-    const rises = Number.isInteger(end) && end >= begin && end <= data.length;
-    check(rises, `${crow}[${r + 1}]`, `must be a whole number from ${begin} to ${data.length}`, end);
-    for (let i = begin; i < end; i++) {
-      const least = i === begin ? 0 : columns[i - 1]! + 1;
-      const inside = Number.isInteger(columns[i]) && columns[i]! >= least && columns[i]! < width;
-      check(
-        inside,
-        `${field}.col_indices[${i}]`,
-        `must be a whole number from ${least} to ${width - 1}`,
-        columns[i],
-      );
-    }
+  if (!Number.isSafeInteger(K) || K < 1 || K > most) {
+    refuse(`${field}: must have 1 to ${most} targets per token, got ${shapeOf(tensor)}`);
   }
-  check(
-    starts[rows] === data.length,
-    `${crow}[${rows}]`,
-    `must be ${data.length}, the number of values`,
-    starts[rows],
-  );
 }
 
 /** The settings of one optimizer step. @throws BadRequestError */
@@ -272,11 +232,11 @@ export function checkSample(
 ): void {
   checkTokens(prompt, 'prompt', limits);
   check(Number.isSafeInteger(numSamples) && numSamples >= 1, 'num_samples', 'must be at least 1', numSamples);
-  const most = limits?.vocabSize ?? Number.MAX_SAFE_INTEGER;
+  const inRange = topkPromptLogprobs >= 0 && topkPromptLogprobs <= MAX_TOPK_PROMPT_LOGPROBS;
   check(
-    Number.isSafeInteger(topkPromptLogprobs) && topkPromptLogprobs >= 0 && topkPromptLogprobs <= most,
+    Number.isSafeInteger(topkPromptLogprobs) && inRange,
     'topk_prompt_logprobs',
-    'must be a whole number from 0 to the size of the vocabulary',
+    `must be a whole number from 0 to ${MAX_TOPK_PROMPT_LOGPROBS}`,
     topkPromptLogprobs,
   );
   const { maxTokens, seed, stopStrings, stopTokens, temperature, topK, topP } = params;
