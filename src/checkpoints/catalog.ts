@@ -371,15 +371,18 @@ export class Catalog {
     const named = new Set<string>();
     let expired = 0;
     for (const [key, record] of records) {
-      let kept: JsonRecord | undefined = record;
-      if (isExpired(asCheckpoint(record), this.#now())) {
-        await this.#store.update('checkpoints', key, (current) => {
-          kept = current && !isExpired(asCheckpoint(current), this.#now()) ? current : undefined;
-          return kept;
-        });
-      }
-      if (kept) named.add(asCheckpoint(kept).folder);
-      else expired++;
+      named.add(asCheckpoint(record).folder);
+      if (!isExpired(asCheckpoint(record), this.#now())) continue;
+      let removed: CheckpointRecord | undefined;
+      await this.#store.update('checkpoints', key, (current) => {
+        // another tab may have saved under its name, or given it time
+        if (!current || !isExpired(asCheckpoint(current), this.#now())) return current;
+        removed = asCheckpoint(current);
+        return undefined;
+      });
+      if (!removed) continue;
+      await this.#removeFolder(removed);
+      expired++;
     }
     // a record that cannot be read may name any of them
     const orphans = damaged.length > 0 ? [] : folders.filter((folder) => !named.has(folder));

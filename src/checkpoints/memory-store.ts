@@ -2,6 +2,7 @@
 import { StorageError } from '../api/contract/errors';
 import type { StorageUsagePayload } from '../api/contract/types';
 import {
+  checkFolderId,
   COLLECTIONS,
   type Collection,
   type FolderWriter,
@@ -61,11 +62,11 @@ export class MemoryStore implements Store {
   }
 
   async readFile(folder: string, name: string): Promise<Blob | undefined> {
-    return this.#folders.get(folder)?.get(name);
+    return this.#folders.get(checkFolderId(folder))?.get(name);
   }
 
   async removeFolder(folder: string): Promise<void> {
-    this.#folders.delete(folder);
+    this.#folders.delete(checkFolderId(folder));
   }
 
   async listFolders(): Promise<string[]> {

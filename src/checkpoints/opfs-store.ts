@@ -10,7 +10,7 @@
 import { StorageError } from '../api/contract/errors';
 import type { StorageUsagePayload } from '../api/contract/types';
 import { IdbRecords } from './idb-records';
-import { guarded, storageError } from './store';
+import { checkFolderId, guarded, isFolderId, storageError } from './store';
 import type { Collection, FolderWriter, JsonRecord, RecordChange, RecordList, Store } from './store';
 
 /** Of workers, and not among the types of pages. */
@@ -96,7 +96,7 @@ export class OpfsStore implements Store {
   readFile(folder: string, name: string): Promise<Blob | undefined> {
     return guarded(`read ${name}`, async () => {
       try {
-        const directory = await this.#folders.getDirectoryHandle(folder);
+        const directory = await this.#folders.getDirectoryHandle(checkFolderId(folder));
         return await (await directory.getFileHandle(name)).getFile();
       } catch (error) {
         if (isMissing(error)) return undefined;
@@ -108,7 +108,7 @@ export class OpfsStore implements Store {
   removeFolder(folder: string): Promise<void> {
     return guarded('remove a folder', async () => {
       try {
-        await this.#folders.removeEntry(folder, { recursive: true });
+        await this.#folders.removeEntry(checkFolderId(folder), { recursive: true });
       } catch (error) {
         if (!isMissing(error)) throw error;
       }
@@ -122,7 +122,7 @@ export class OpfsStore implements Store {
       // after the listing: a lock that was freed before this has left its record behind
       const { held = [] } = await navigator.locks.query();
       const names = new Set(held.map(({ name }) => name));
-      return found.filter((id) => !names.has(this.#lockPrefix + id));
+      return found.filter((id) => isFolderId(id) && !names.has(this.#lockPrefix + id));
     });
   }
 

@@ -7,7 +7,12 @@
  * (tests); one suite checks all three. Everything is durable when its promise
  * resolves. Failures are `StorageError`, or `StorageFullError` without room.
  */
-import { StorageError, StorageFullError, TinkerError } from '../api/contract/errors';
+import {
+  StorageError,
+  StorageFullError,
+  TinkerError,
+  UnprocessableEntityError,
+} from '../api/contract/errors';
 import type { StorageKind, StorageUsagePayload } from '../api/contract/types';
 
 export const COLLECTIONS = ['sessions', 'runs', 'checkpoints'] as const;
@@ -72,6 +77,15 @@ export interface FolderWriter {
   close(): Promise<void>;
   /** Removes the folder. */
   discard(): Promise<void>;
+}
+
+/** Folders are named by UUIDs; whatever else lies beside them is not the store's. */
+export const isFolderId = (name: string): boolean => /^[0-9a-f-]{36}$/.test(name);
+
+/** Names of folders come from records: one that could lead elsewhere is refused. */
+export function checkFolderId(id: string): string {
+  if (isFolderId(id)) return id;
+  throw new UnprocessableEntityError(`checkpoints: ${JSON.stringify(id)} is no folder of checkpoints`);
 }
 
 /** Names of `DOMException`s and codes of Node's errors that mean there is no room. */

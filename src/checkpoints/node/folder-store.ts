@@ -13,14 +13,13 @@ import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import { UnprocessableEntityError } from '../../api/contract/errors';
 import type { StorageUsagePayload } from '../../api/contract/types';
-import { COLLECTIONS, guarded } from '../store';
+import { checkFolderId, COLLECTIONS, guarded, isFolderId } from '../store';
 import type { Collection, FolderWriter, JsonRecord, RecordChange, RecordList, Store } from '../store';
 import { syncDirectory, writeSynced } from './files';
 import { isGone, SELF } from './liveness';
 import { Mutex } from './mutex';
 import { RecordFiles } from './record-files';
 
-const FOLDER_ID = /^[0-9a-f-]{36}$/;
 const FILE_NAME = /^\w[\w.-]*$/;
 
 export class FolderStore implements Store {
@@ -139,8 +138,7 @@ export class FolderStore implements Store {
         const [id, writer] = mark.split('~') as [string, string];
         if (!isGone(writer, join(this.#writing, mark))) marked.add(id);
       }
-      // whatever else somebody has put there is not ours to remove
-      return found.filter((id) => FOLDER_ID.test(id) && !marked.has(id));
+      return found.filter((id) => isFolderId(id) && !marked.has(id));
     });
   }
 
@@ -152,11 +150,8 @@ export class FolderStore implements Store {
     // nothing is held open
   }
 
-  /** Names from records go no further than the folder that is theirs. */
   #path(id: string): string {
-    if (!FOLDER_ID.test(id))
-      throw new UnprocessableEntityError(`checkpoints: ${JSON.stringify(id)} is no folder's name`);
-    return join(this.#folders, id);
+    return join(this.#folders, checkFolderId(id));
   }
 }
 

@@ -26,7 +26,11 @@ export async function rejects<E extends TinkerError>(
   } catch (error) {
     const { name, message, stack } = error as Error;
     const right = error instanceof Class && (error as Error).name === Class.name && pattern.test(message);
-    if (!right) throw new Error(`expected ${Class.name} ${pattern}, got ${name}: ${message}\n${stack}`);
+    if (!right) {
+      throw new Error(`expected ${Class.name} ${pattern}, got ${name}: ${message}\n${stack}`, {
+        cause: error,
+      });
+    }
     return error;
   }
   throw new Error(`expected ${Class.name} ${pattern}, but it resolved to ${show(value)}`);

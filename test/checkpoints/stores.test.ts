@@ -1,0 +1,18 @@
+/** The contract of stores, on those that browsers have, in a worker as the engine's is. */
+import * as Comlink from 'comlink';
+import { afterAll, beforeAll, describe, test } from 'vitest';
+import { storeContract } from './store-contract';
+import type { StoreWorker } from './support/store-worker';
+
+let worker: Worker;
+let tab: Comlink.Remote<StoreWorker>;
+beforeAll(() => {
+  worker = new Worker(new URL('./support/store-worker.ts', import.meta.url), { type: 'module' });
+  tab = Comlink.wrap<StoreWorker>(worker);
+});
+afterAll(() => worker.terminate());
+
+describe.each(Object.keys(storeContract))('%s', (name) => {
+  test('in OPFS and IndexedDB', () => tab.runCase('opfs', name));
+  test('in memory', () => tab.runCase('memory', name));
+});
