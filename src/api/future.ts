@@ -55,7 +55,7 @@ export class APIFuture<T> implements PromiseLike<T> {
     return new Promise<T>((resolve, reject) => {
       const abort = (): void => {
         this.#cancel(signal?.reason);
-        reject(new AbortedError(`request ${this.requestId} was given up`, { cause: signal?.reason }));
+        reject(new AbortedError(`${this.requestId}: the caller gave it up`, { cause: signal?.reason }));
       };
       if (signal?.aborted) return abort();
       const timer =

@@ -33,14 +33,20 @@ export function submit<T>(
   const signal = given ? AbortSignal.any([given, controller.signal]) : controller.signal;
   const sent = (async () => {
     checkAborted(signal, requestId);
-    return send(signal);
+    try {
+      return await send(signal);
+    } catch (error) {
+      // an engine in a worker knows that the signal fired, not why
+      if (error instanceof AbortedError) checkAborted(signal, requestId);
+      throw error;
+    }
   })();
   return new APIFuture(requestId, sent, (reason) => controller.abort(reason));
 }
 
 /** @throws AbortedError if the signal has fired, with its reason as `cause` */
 export function checkAborted(signal: AbortSignal | undefined, what: string): void {
-  if (signal?.aborted) throw new AbortedError(`${what} was given up`, { cause: signal.reason });
+  if (signal?.aborted) throw new AbortedError(`${what}: the caller gave it up`, { cause: signal.reason });
 }
 
 /** Waits for `turn`, but not longer than until the signal fires. @throws AbortedError */

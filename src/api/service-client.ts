@@ -39,8 +39,6 @@ export interface CreateLoraTrainingClientOptions extends LoraConfigInit, LoadOpt
 }
 
 export interface CreateTrainingClientFromStateOptions extends LoadOptions {
-  /** in place of the checkpoint's own base model: another address of the same weights */
-  readonly baseModel?: string | undefined;
   /** filed with the new training run: strings by name */
   readonly userMetadata?: Readonly<Record<string, string>> | undefined;
 }
@@ -117,16 +115,15 @@ export class ServiceClient {
   async #fromState(
     path: string,
     optimizer: boolean,
-    { baseModel, userMetadata, onProgress, signal }: CreateTrainingClientFromStateOptions,
+    options: CreateTrainingClientFromStateOptions,
   ): Promise<TrainingClient> {
     parseTinkerPath(path);
     const session = this.#open();
-    const info = await session.backend.getWeightsInfo(path);
-    const { loraRank: rank, trainMlp, trainAttn, trainUnembed } = info;
-    const client = await this.createLoraTrainingClient({
-      baseModel: baseModel ?? info.baseModel,
-      ...{ rank, trainMlp, trainAttn, trainUnembed, userMetadata, onProgress, signal },
-    });
+    const { baseModel, ...shape } = await session.backend.getWeightsInfo(path);
+    const { loraRank: rank, trainMlp, trainAttn, trainUnembed } = shape;
+    const lora = { rank, trainMlp, trainAttn, trainUnembed };
+    const client = await this.createLoraTrainingClient({ baseModel, ...lora, ...options });
+    const { signal } = options;
     try {
       await (optimizer
         ? client.loadStateWithOptimizer(path, { signal })
