@@ -22,6 +22,7 @@ import {
   DeviceLostError,
   InternalServerError,
   NotFoundError,
+  TinkerError,
 } from '../api/contract/errors';
 import { checkCheckpointName } from '../api/contract/tinker-path';
 import type {
@@ -353,9 +354,9 @@ export class Engine implements Backend {
     await this.#ledger.close();
   }
 
-  /** For tests: adapter matrices by canonical name, A (r, in), B (out, r). */
+  /** For tests: adapter matrices by canonical name, A (r, in), B (out, r), after the calls so far. */
   debugGetAdapter(modelId: string): Promise<Map<string, Float32Array>> {
-    return this.#model(modelId).read('params');
+    return this.#scheduler.run(modelId, () => this.#model(modelId).read('params'));
   }
 
   /** For tests: overwrites adapter matrices. */
@@ -365,7 +366,7 @@ export class Engine implements Backend {
 
   /** For tests: accumulated gradients by canonical name. */
   debugGetGradients(modelId: string): Promise<Map<string, Float32Array>> {
-    return this.#model(modelId).read('grads');
+    return this.#scheduler.run(modelId, () => this.#model(modelId).read('grads'));
   }
 
   /** For benchmarks and tests: the GPU this engine runs on. */
@@ -420,6 +421,8 @@ export class Engine implements Backend {
     try {
       result = await job();
     } catch (error) {
+      if (this.#disposed && !(error instanceof TinkerError))
+        throw new AbortedError('the engine was disposed');
       throw this.#lost ?? this.#takeFault() ?? error;
     }
     const fault = this.#takeFault();

@@ -1,8 +1,8 @@
 /**
  * Fair turns at the GPU. Work comes in units: a micro-batch of a training
  * request, an optimizer step, a prompt, one flight of decode steps. Clients
- * (models, samplers) with units waiting take turns, one unit each, and only a
- * few units are on the GPU at a time. So nobody waits for more than the units
+ * (models, samplers) with units waiting take turns, one unit each, and only two
+ * units are on the GPU at a time. So nobody waits for more than the units
  * already there and one of every other client, what waits can still be dropped,
  * and one client alone keeps the GPU busy.
  */
@@ -21,6 +21,9 @@ export interface UnitOptions {
   readonly brief?: boolean;
 }
 
+/** Turns that are remembered; more clients than that are not told apart fairly. */
+const REMEMBERED = 64;
+
 /** Units on the GPU at a time: one that runs and one behind it, so that the GPU never waits for the host. */
 const PLACES = 2;
 
@@ -30,8 +33,10 @@ interface Unit {
 }
 
 export class Turns {
-  /** clients with units waiting, in the order of their turns */
+  /** clients with units waiting, in the order in which they came */
   readonly #waiting = new Map<string, Unit[]>();
+  /** clients that had the last turns, oldest first */
+  readonly #served: string[] = [];
   #running = 0;
 
   /**
@@ -67,14 +72,22 @@ export class Turns {
   }
 
   #advance(): void {
-    for (const [client, units] of this.#waiting) {
-      if (this.#running >= PLACES) return;
-      // whoever has more to do goes to the end of the line
-      this.#waiting.delete(client);
+    while (this.#running < PLACES && this.#waiting.size > 0) {
+      const client = this.#next();
+      const units = this.#waiting.get(client)!;
       const unit = units.shift()!;
-      if (units.length > 0) this.#waiting.set(client, units);
+      if (units.length === 0) this.#waiting.delete(client);
+      this.#served.push(client);
+      if (this.#served.length > REMEMBERED) this.#served.shift();
       this.#start(unit);
     }
+  }
+
+  /** Whose last turn is longest ago. A client that queues one unit after the other is not always in the line. */
+  #next(): string {
+    const [first, ...others] = this.#waiting.keys();
+    const last = (client: string): number => this.#served.lastIndexOf(client);
+    return others.reduce((a, b) => (last(b) < last(a) ? b : a), first!);
   }
 
   #start(unit: Unit): void {

@@ -298,6 +298,26 @@ describe('after a refusal', () => {
     expect(await run(true)).toEqual(await run(false));
   });
 
+  it('a step whose gradient overflows does not count for the steps behind it in the queue', async () => {
+    const run = async (withBad: boolean): Promise<unknown> => {
+      const id = await createModel(engine, fixture);
+      const step = () => [
+        crossEntropy(engine, id, fixture.batch),
+        engine.optimStep({ modelId: id, adamParams: ADAM }),
+      ];
+      const before = step();
+      const bad = withBad && [
+        crossEntropy(engine, id, [datum([1, 2, 3], [2, 3, 4], [1e37, 1e37, 1e37])]),
+        engine.optimStep({ modelId: id, adamParams: ADAM }),
+      ];
+      const after = [...step(), ...step()];
+      if (bad) await expect(Promise.all(bad)).rejects.toThrow(RequestFailedError);
+      await Promise.all([...before, ...after]);
+      return engine.debugGetAdapter(id);
+    };
+    expect(await run(true)).toEqual(await run(false));
+  });
+
   it('a gradient that overflows changes nothing but is cleared', async () => {
     const id = await createModel(engine, fixture);
     const twin = await createModel(engine, fixture);

@@ -4,6 +4,7 @@ import type { DatumPayload, LoraConfigPayload, SamplingParamsPayload } from '../
 import { Catalog } from '../../src/checkpoints/catalog';
 import { MemoryStore } from '../../src/checkpoints/memory-store';
 import type { Store } from '../../src/checkpoints/store';
+import type { ResolveModel } from '../../src/engine/bases';
 import { Engine } from '../../src/engine/engine';
 import { loadModel } from '../../src/models/load';
 import { parseSafetensors } from '../../src/models/safetensors';
@@ -12,6 +13,11 @@ export const FIXTURE_NAMES = ['untied', 'tied', 'grouped-odd', 'llama3-rope', 'w
 export type FixtureName = (typeof FIXTURE_NAMES)[number];
 
 const folder = (name: FixtureName): string => `/test/fixtures/models/${name}/`;
+
+const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, folder(name)]));
+
+/** Finds the fixtures, and the built-in models. */
+export const resolveFixture: ResolveModel = (name, options) => loadModel(name, { ...options, modelSources });
 
 /** What the page's adapter is to be taken for; the kernels then chosen run on the real one. */
 export interface AdapterRole {
@@ -40,11 +46,10 @@ function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
  * Whatever the GPU complains about while it is open fails the test run.
  */
 export async function openEngine(role?: AdapterRole, store: Store = new MemoryStore()): Promise<Engine> {
-  const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, folder(name)]));
   const engine = await Engine.create({
     ...(role && { gpu: gpuInRole(role) }),
     storage: { kind: store.kind, open: () => Catalog.open(store) },
-    resolveModel: (name, options) => loadModel(name, { ...options, modelSources }),
+    resolveModel: resolveFixture,
   });
   engine.gpu.device.addEventListener('uncapturederror', ({ error }) =>
     reportError(new Error(`the GPU reported: ${error.message}`)),

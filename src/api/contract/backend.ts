@@ -34,8 +34,10 @@ import type {
 /** What a call may be given beside its request. Over a worker these stay on the caller's side. */
 export interface CallOptions {
   /**
-   * Gives up: a request that has not started is dropped as if it had never been made, sampling
-   * ends early. A training request that has started finishes. Either rejects with `AbortedError`.
+   * Gives up. A request that waits is dropped as if it had never been made, sampling ends early,
+   * loading a model stops if nobody else waits for it: these reject with `AbortedError`. A request
+   * of a model that has started does not look at the signal: it finishes and resolves, so that an
+   * `AbortedError` always means that the model is as it was.
    */
   readonly signal?: AbortSignal | undefined;
 }
