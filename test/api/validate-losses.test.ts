@@ -65,7 +65,7 @@ describe('settings', () => {
       { beta: 1 },
       'loss_fn_config.beta: not a key of importance_sampling; known: none',
     ],
-    ['dro', { toString: 1 } as never, 'loss_fn_config.toString: not a key of dro; known: beta'],
+    ['dro', { toString: 1 }, 'loss_fn_config.toString: not a key of dro; known: beta'],
     ['dro', { beta: -0.1 }, 'loss_fn_config.beta: must be at least 0, got -0.1'],
     ['dro', { beta: NaN }, 'loss_fn_config.beta: must be a finite number, got NaN'],
     ['dro', { beta: '1' as never }, 'loss_fn_config.beta: must be a finite number, got "1"'],
