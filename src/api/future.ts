@@ -5,8 +5,8 @@ export interface ResultOptions {
   /** wait at most this long, ms; the request itself goes on */
   readonly timeoutMs?: number | undefined;
   /**
-   * Gives the request up when it fires, for everyone who waits for it: one that has not started is
-   * dropped, sampling ends early. The same as a `signal` given to the call itself.
+   * When it fires, this wait ends with `AbortedError`, and the request is given up for everyone who waits
+   * for it, as by a `signal` given to the call itself: one that waits is dropped, sampling ends early.
    */
   readonly signal?: AbortSignal | undefined;
 }

@@ -76,7 +76,10 @@ export class SamplingParams {
   readonly maxTokens!: number | null;
   /** fixes the samples; null = random */
   readonly seed!: number | null;
-  /** where to stop: strings (matched on the decoded text, across tokens) or token ids; the match is part of the output */
+  /**
+   * where to stop: strings (matched on the decoded text, across tokens) or token ids; the match is part of the
+   * output. The model's end-of-sequence token stops it, too, except where this is an empty list.
+   */
   readonly stop!: Stop | null;
   /** 0 = greedy */
   readonly temperature!: number;
@@ -93,7 +96,9 @@ export class SamplingParams {
 /** @internal settings as they cross the seam */
 export function samplingPayload(params: SamplingParams): SamplingParamsPayload {
   const { maxTokens, seed, temperature, topK, topP, stop } = params;
-  return { maxTokens, seed, temperature, topK, topP, ...splitStop(stop) };
+  // an empty list: nothing stops it, not even the model itself
+  const stopAtEos = !(Array.isArray(stop) && stop.length === 0);
+  return { maxTokens, seed, temperature, topK, topP, stopAtEos, ...splitStop(stop) };
 }
 
 function splitStop(stop: Stop | null): Pick<SamplingParamsPayload, 'stopStrings' | 'stopTokens'> {

@@ -6,8 +6,9 @@ import { APIFuture } from './future';
 /** The last argument of every call that queues work. */
 export interface RequestOptions {
   /**
-   * Gives the request up: one that has not started is dropped as if it had never been made, sampling
-   * ends early, a training request that has started finishes. The future rejects with `AbortedError`.
+   * Gives the request up: one that waits is dropped as if it had never been made, sampling ends early,
+   * and the future rejects with `AbortedError`. A training request that has started finishes all the
+   * same, and its future resolves.
    */
   readonly signal?: AbortSignal | undefined;
 }

@@ -124,7 +124,8 @@ export class Sampler {
   /** Samples `first` … `first + count − 1` of a request, side by side. */
   #wave(wave: Wave): Promise<SampledSequencePayload[]> {
     const { prompt, params, count } = wave;
-    const stops = [...new Set([...params.stopTokens, ...this.base.config.eosTokenIds])];
+    const ends = params.stopAtEos ? this.base.config.eosTokenIds : [];
+    const stops = [...new Set([...params.stopTokens, ...ends])];
     const capacity = decodeCapacity(count, prompt.length, params.maxTokens, stops.length);
     return this.pool.lend(
       this.adapter?.layout ?? null,

@@ -157,13 +157,15 @@ describe('settings', () => {
   });
 
   it.each([
-    [undefined, [], []],
-    ['\n', ['\n'], []],
-    [['a', 'b'], ['a', 'b'], []],
-    [[1, 2], [], [1, 2]],
-    [[], [], []],
-  ])('split stop %j into strings and tokens', (stop, stopStrings, stopTokens) => {
-    expect(samplingPayload(new SamplingParams({ stop }))).toMatchObject({ stopStrings, stopTokens });
+    [undefined, [], [], true],
+    ['\n', ['\n'], [], true],
+    [['a', 'b'], ['a', 'b'], [], true],
+    [[1, 2], [], [1, 2], true],
+    // nothing stops it, as in newer SDKs
+    [[], [], [], false],
+  ])('split stop %j into strings and tokens', (stop, stopStrings, stopTokens, stopAtEos) => {
+    const payload = samplingPayload(new SamplingParams({ stop }));
+    expect(payload).toMatchObject({ stopStrings, stopTokens, stopAtEos });
   });
 
   it.each([[['a', 1]], [[null]], [[{}]]])('refuse stop %j', (stop) => {

@@ -108,6 +108,26 @@ describe('a model', () => {
   });
 });
 
+describe('the end of a text', () => {
+  it('ends a sample, unless nothing is to', async () => {
+    await using sampler = await service.createSamplingClient({ baseModel: '/test/fixtures/models/tied/' });
+    const sample = async (stop?: string[]): Promise<readonly tinker.SampledSequence[]> => {
+      const samplingParams = { maxTokens: 50, seed: 1, ...(stop && { stop }) };
+      const options = { prompt: ModelInput.fromInts([1, 5, 9]), numSamples: 16, samplingParams };
+      return (await sampler.sample(options)).sequences;
+    };
+    const sequences = await sample();
+    const at = sequences.findIndex(({ stopReason }) => stopReason === 'stop');
+    expect(sequences[at]!.tokens.at(-1)).toBe(38); // its eos_token_id
+    expect(sequences[at]!.tokens.length).toBeLessThan(50);
+    const endless = await sample([]);
+    expect(endless.every(({ tokens, stopReason }) => tokens.length === 50 && stopReason === 'length')).toBe(
+      true,
+    );
+    expect(endless[at]!.tokens.slice(0, sequences[at]!.tokens.length)).toEqual(sequences[at]!.tokens);
+  });
+});
+
 describe('calls in flight', () => {
   it('run in call order: the same numbers as one at a time', async () => {
     const adam = { learningRate: 1e-2 };

@@ -221,6 +221,7 @@ describe('sampling', () => {
     seed: null,
     stopStrings: [],
     stopTokens: [],
+    stopAtEos: true,
     temperature: 1,
     topK: -1,
     topP: 1,

@@ -220,6 +220,7 @@ export const GREEDY: SamplingParamsPayload = {
   seed: 0,
   stopStrings: [],
   stopTokens: [],
+  stopAtEos: true,
   temperature: 0,
   topK: -1,
   topP: 1,
@@ -249,4 +250,15 @@ export async function nextTokenLogprobs(
   const data = Array.from({ length: vocabSize }, (_, v) => datum(prompt, [...targets, v]));
   const { logprobs } = await crossEntropy(engine, modelId, data, true);
   return Float64Array.from(logprobs, (row) => row.at(-1)!);
+}
+
+/** The names of everything that is encoded for the engine's GPU from now on, in order: `train.…`, `decode`, `prefill` …. */
+export function encodedBy({ gpu: { device } }: Engine): string[] {
+  const log: string[] = [];
+  const create = device.createCommandEncoder.bind(device);
+  device.createCommandEncoder = (descriptor) => {
+    log.push(descriptor?.label ?? '');
+    return create(descriptor);
+  };
+  return log;
 }

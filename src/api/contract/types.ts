@@ -63,6 +63,8 @@ export interface SamplingParamsPayload {
   readonly stopStrings: readonly string[];
   /** token ids that end the sequence */
   readonly stopTokens: readonly number[];
+  /** whether the model's own end-of-sequence tokens end it, too */
+  readonly stopAtEos: boolean;
   /** 0 = greedy */
   readonly temperature: number;
   /** −1 = off */
