@@ -201,6 +201,29 @@ describe('a custom loss', () => {
     expect(await gradNorm(model)).toBeGreaterThan(0);
   });
 
+  it('has several targets a token where the datum has: distillation of a distribution', async () => {
+    await using a = await trained();
+    await using b = await trained();
+    const modelInput = ModelInput.fromInts([1, 5, 9]);
+    const target_tokens = [[2, 3, 4], [30, 31, 32], [7, 8, 9]]; // prettier-ignore
+    const teacher = TensorData.fromArray([[0.5, 0.25, 0.25], [1, 0, 0], [0.1, 0.2, 0.7]]); // prettier-ignore
+    const own = [new Datum({ modelInput, lossFnInputs: { target_tokens, teacher } })];
+    const distill = jaxLoss(([datum], [logprobs]) => {
+      const { data, shape } = datum!.lossFnInputs.teacher!;
+      const weights = np.array([...data]).reshape([...shape]);
+      return { loss: np.sum(logprobs!.mul(weights)).neg() };
+    });
+    const built = [new Datum({ modelInput, lossFnInputs: { target_tokens, weights: teacher } })];
+    const [one, two] = [
+      await a.forwardBackwardCustom(own, distill),
+      await b.forwardBackward(built, 'cross_entropy'),
+    ];
+    expect(one.lossFnOutputs[0]!.logprobs!.shape).toEqual([3, 3]);
+    expect(one.lossFnOutputs).toEqual(two.lossFnOutputs);
+    expect(lossOf(one)).toBeCloseTo(lossOf(two), 4);
+    expect(await gradNorm(a)).toBe(await gradNorm(b));
+  });
+
   const answer = (gradients: unknown, loss: unknown = 1): CustomLossFn =>
     (() => ({ loss, gradients })) as never;
   it.each<[string, CustomLossFn, string]>([

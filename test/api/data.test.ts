@@ -5,10 +5,13 @@ import {
   BadRequestError,
   Datum,
   type EncodedTextChunk,
+  ImageAssetPointerChunk,
+  ImageChunk,
   LoraConfig,
   ModelInput,
   SamplingParams,
   TensorData,
+  UnsupportedError,
 } from '../../src/index';
 import { datumPayload } from '../../src/api/datum';
 import { samplingPayload } from '../../src/api/params';
@@ -33,6 +36,35 @@ describe('ModelInput', () => {
     expect(three.chunks.length).toBe(2);
     expect(ModelInput.empty().appendInt(7).toInts()).toEqual([7]);
     expect(() => ((one.chunks[0] as EncodedTextChunk).tokens as number[]).push(1)).toThrow();
+  });
+});
+
+describe('images in an input', () => {
+  const data = Uint8Array.of(1, 2);
+  const image = new ImageChunk({ data, format: 'png', expectedTokens: 3 });
+  const pointer = new ImageAssetPointerChunk({ location: 'asset:1', format: 'jpeg' });
+
+  it('count as the tokens they are expected to take', () => {
+    const input = ModelInput.fromInts([1, 2]).append(image).appendInt(7);
+    expect(input.length).toBe(6);
+    expect(input.chunks.map(({ type }) => type)).toEqual(['encoded_text', 'image', 'encoded_text']);
+    expect(() => ModelInput.empty().append(pointer).length).toThrow('image_asset_pointer.expected_tokens');
+    expect(() => input.toInts()).toThrow('model_input.chunks[1]: image has no token ids');
+  });
+
+  it('can be written as plain objects; what is no chunk is refused', () => {
+    const plain = { type: 'image', data, format: 'png', expectedTokens: 3 } as const;
+    expect(new ModelInput({ chunks: [plain] }).chunks).toEqual([image]);
+    expect(() => new ModelInput({ chunks: [{ type: 'dmel' } as never] })).toThrow(
+      'model_input.chunks[0].type',
+    );
+    expect(() => new ImageChunk({ data, format: 'gif' as 'png' })).toThrow('image.format');
+  });
+
+  it('are refused by the local engine in so many words', () => {
+    const datum = new Datum({ modelInput: new ModelInput({ chunks: [image] }) });
+    expect(() => datumPayload(datum, 4)).toThrow(UnsupportedError);
+    expect(() => datumPayload(datum, 4)).toThrow('data[4].model_input.chunks[0]: images are not there');
   });
 });
 

@@ -6,6 +6,7 @@ import {
   Datum,
   ModelInput,
   ServiceClient,
+  UnsupportedError,
   type SampledTokens,
   type SampleOptions,
   type SamplingClient,
@@ -97,6 +98,16 @@ describe('a stream', () => {
       for await (const _ of stream) controller.abort('enough');
     };
     expect(await rejection(read())).toMatchObject({ name: 'AbortedError' });
+  });
+});
+
+it('sampling of an image is refused: the engine reads text', async () => {
+  const image = { type: 'image', data: Uint8Array.of(1), format: 'png', expectedTokens: 2 } as const;
+  const options = { prompt: prompt.append(image), samplingParams: { maxTokens: 1 } };
+  expect(await rejection(sampler.sample(options))).toBeInstanceOf(UnsupportedError);
+  expect(await rejection(sampler.stream(options).response)).toBeInstanceOf(UnsupportedError);
+  expect(await rejection(sampler.computeLogprobs(options.prompt))).toMatchObject({
+    message: expect.stringContaining('prompt.chunks[1]: images are not there') as string,
   });
 });
 
