@@ -4,9 +4,10 @@ import type {
   CreateModelRequest,
   ForwardBackwardRequest,
   SampleRequest,
+  SaveWeightsRequest,
 } from '../../src/api/contract/backend';
 import * as errors from '../../src/api/contract/errors';
-import type { ProgressEvent } from '../../src/api/contract/types';
+import type { ProgressEvent, SampledTokensPayload } from '../../src/api/contract/types';
 import { LocalBackend } from '../../src/api/local-backend';
 
 const opened: LocalBackend[] = [];
@@ -62,6 +63,10 @@ it('keeps class, code, fields, stack and cause of errors', async () => {
   });
   expect(bad.stack).toContain('door-worker');
   expect(bad.cause).toMatchObject({ name: 'TypeError', message: 'deep' });
+  const full = await rejection(backend.getInfo('full'));
+  expect(full).toBeInstanceOf(errors.StorageFullError);
+  expect(full).toMatchObject({ code: 'storage_full', cause: { message: 'quota' } });
+  expect(await rejection(backend.getInfo('conflict'))).toMatchObject({ statusCode: 409 });
   expect(await rejection(backend.getInfo('lost'))).toMatchObject({
     name: 'DeviceLostError',
     retryable: true,
@@ -120,6 +125,75 @@ it('reports progress, and survives a callback that throws', async () => {
   ]);
   await backend.createModel(request);
   expect(await backend.getInfo('still here')).toMatchObject({ modelId: 'still here' });
+});
+
+const streamed = (numSamples: number): SampleRequest =>
+  ({ samplerId: 's', prompt: [1], numSamples }) as unknown as SampleRequest;
+
+it('has every token on the page before the result, and none after', async () => {
+  const backend = await open();
+  const tokens: number[] = [];
+  const onTokens = (event: SampledTokensPayload): void => void tokens.push(...event.tokens);
+  await backend.sample(streamed(500), { onTokens });
+  expect(tokens).toEqual(Array.from({ length: 500 }, (_, i) => i));
+  await new Promise((done) => setTimeout(done, 20));
+  expect(tokens).toHaveLength(500);
+});
+
+it('carries the signal of a call, and of that call alone', async () => {
+  const backend = await open();
+  const [first, second] = [new AbortController(), new AbortController()];
+  const calls = [first, second].map(({ signal }) => backend.sample(streamed(0), { signal }));
+  first.abort();
+  expect(await rejection(calls[0]!)).toBeInstanceOf(errors.AbortedError);
+  const state = await Promise.race([calls[1], backend.getInfo('still waiting')]);
+  expect(state).toMatchObject({ modelId: 'still waiting' });
+  second.abort();
+  expect(await rejection(calls[1]!)).toBeInstanceOf(errors.AbortedError);
+});
+
+it('sends nothing when the signal has fired before, and nothing when it fires after', async () => {
+  const backend = await open();
+  const gone = new AbortController();
+  await backend.getInfo('before');
+  const done = await backend.sample(streamed(1), { signal: gone.signal });
+  gone.abort();
+  const late = forward('late', new Float32Array(1));
+  expect(await rejection(backend.forwardBackward(late, { signal: gone.signal }))).toBeInstanceOf(
+    errors.AbortedError,
+  );
+  expect(done.promptCacheHitTokens).toBe(2);
+  expect((await backend.getInfo('after')).modelName).toBe('first before after');
+});
+
+it('carries blobs both ways', async () => {
+  const backend = await open();
+  const archive = await backend.getCheckpointArchive('tinker://x/weights/y');
+  if (archive.kind !== 'blob') expect.fail('no blob');
+  expect(await archive.blob.text()).toBe('archive of tinker://x/weights/y');
+  const request = { sessionId: '', name: 'n', baseModel: null };
+  const files = { 'a.json': new Blob(['1']), 'b.bin': new Blob(['2']) };
+  for (const [source, seen] of [
+    [archive.blob, 'tar:archive of tinker://x/weights/y'],
+    [files, 'a.json:1 b.bin:2'],
+  ] as const) {
+    expect((await backend.importCheckpoint({ ...request, source })).tinkerPath).toBe(seen);
+  }
+});
+
+it('asks the browser once to keep what is saved', async () => {
+  const asked: string[] = [];
+  const persist = navigator.storage.persist.bind(navigator.storage);
+  navigator.storage.persist = () => {
+    asked.push('persist');
+    return persist();
+  };
+  const backend = await open();
+  const request = { modelId: 'm' } as SaveWeightsRequest;
+  expect(asked).toEqual([]);
+  for (let i = 0; i < 2; i++) await rejection(backend.saveWeights(request));
+  expect(asked).toEqual(['persist']);
+  navigator.storage.persist = persist;
 });
 
 it.each([

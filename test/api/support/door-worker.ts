@@ -25,6 +25,8 @@ const acts: Record<string, () => Promise<ModelInfo> | ModelInfo> = {
       cause: new TypeError('deep'),
     });
   },
+  full: () => Promise.reject(new errors.StorageFullError('no room', { cause: new Error('quota') })),
+  conflict: () => Promise.reject(new errors.ConflictError('there already')),
   lost: () => Promise.reject(new errors.DeviceLostError('gone')),
   bug: () => Promise.reject(new RangeError('off by one')),
   hang: () => new Promise(() => undefined),
@@ -43,7 +45,14 @@ const acts: Record<string, () => Promise<ModelInfo> | ModelInfo> = {
 
 const backend: Pick<
   Backend,
-  'getInfo' | 'createModel' | 'forwardBackward' | 'optimStep' | 'sample' | 'unloadModel'
+  | 'getInfo'
+  | 'createModel'
+  | 'forwardBackward'
+  | 'optimStep'
+  | 'sample'
+  | 'unloadModel'
+  | 'getCheckpointArchive'
+  | 'importCheckpoint'
 > = {
   getInfo: async (what) => {
     calls.push(what);
@@ -64,8 +73,36 @@ const backend: Pick<
     calls.push(`os:${modelId}`);
     return Promise.resolve({ metrics: {} });
   },
-  sample: (): Promise<SamplePayload> => {
-    throw new errors.OutOfMemoryError('thrown before any promise');
+  sample: ({ prompt, numSamples }, { signal, onTokens } = {}): Promise<SamplePayload> => {
+    if (!prompt) throw new errors.OutOfMemoryError('thrown before any promise');
+    return new Promise((resolve, reject) => {
+      signal?.addEventListener('abort', () => reject(new errors.AbortedError('stopped')));
+      for (let i = 0; i < numSamples; i++)
+        onTokens?.({ sequence: 0, tokens: [i], logprobs: [0], stopReason: null });
+      // a request of no sequences waits for its signal
+      if (numSamples === 0) return;
+      resolve({
+        sequences: [],
+        promptLogprobs: null,
+        topkPromptLogprobs: null,
+        promptCacheHitTokens: calls.length,
+      });
+      setTimeout(() => onTokens?.({ sequence: 0, tokens: [-1], logprobs: [0], stopReason: 'stop' }), 5);
+    });
+  },
+  getCheckpointArchive: async (path) => ({ kind: 'blob', blob: new Blob(['archive of ', path]) }),
+  importCheckpoint: async ({ source, name }) => {
+    const files = source instanceof Blob ? { tar: source } : source;
+    const text = await Promise.all(Object.entries(files).map(async ([k, v]) => `${k}:${await v.text()}`));
+    return {
+      checkpointId: `weights/${name}`,
+      checkpointType: 'training',
+      time: '',
+      tinkerPath: text.join(' '),
+      sizeBytes: 0,
+      public: false,
+      expiresAt: null,
+    };
   },
   unloadModel: () => Promise.resolve(),
 };
