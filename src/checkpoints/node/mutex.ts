@@ -33,15 +33,18 @@ export class Mutex {
     this.#temporary = () => join(temporaryDirectory, `${SELF}~${randomUUID()}`);
   }
 
-  /** Runs `action` while nobody else, here or in another process, runs one. */
-  run<T>(action: () => Promise<T>): Promise<T> {
+  /**
+   * Runs `action` while nobody else, here or in another process, runs one. It is given its number.
+   * Numbers count up by one: in between, nobody has run any.
+   */
+  run<T>(action: (number: number) => Promise<T>): Promise<T> {
     const turn = this.#last.then(async () => {
-      const held = await this.#acquire();
+      const number = await this.#acquire();
       try {
-        return await action();
+        return await action(number);
       } finally {
         // gone only if the lease ran out
-        await truncate(held).catch((error: unknown) => {
+        await truncate(this.#file(number)).catch((error: unknown) => {
           if (codeOf(error) !== 'ENOENT') throw error;
         });
       }
@@ -50,7 +53,13 @@ export class Mutex {
     return turn;
   }
 
-  async #acquire(): Promise<string> {
+  /** The number of the last to have run, 0 before the first; undefined while one runs. */
+  async latest(): Promise<number | undefined> {
+    const [top = 0] = await this.#numbers();
+    return top === 0 || (await this.#isFree(top)) ? top : undefined;
+  }
+
+  async #acquire(): Promise<number> {
     const claim = this.#temporary();
     await writeFile(claim, SELF, { flag: 'wx' });
     try {
@@ -73,7 +82,7 @@ export class Mutex {
         const [highest] = await this.#numbers();
         if (highest === top + 1) {
           await Promise.all(numbers.map((number) => this.#remove(number)));
-          return next;
+          return highest;
         }
         await this.#remove(top + 1);
       }
