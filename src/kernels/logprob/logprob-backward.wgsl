@@ -13,24 +13,23 @@ fn main(@builtin(workgroup_id) wid: vec3u, @builtin(num_workgroups) groups: vec3
   if (row >= params.rows) { return; }
   let left = (i % runs) * RUN;
   let right = min(left + RUN, params.width);
-  let log_sum = bitcast<f32>(lse[row]);
-  let broken = (lse[row] & 0x7f800000u) == 0x7f800000u;
-  let first = row * params.K;
-  let end = first + params.K;
+  let bits = lse[row];
+  let log_sum = bitcast<f32>(bits);
+  let broken = (bits & 0x7f800000u) == 0x7f800000u;
 
-  // one target: its only term is complete at once
-  let alone = params.K == 1u;
-  let hit = select(0xffffffffu, targets[first] - params.start, alone); // wraps to a huge number below the chunk
-  var scale = 0.0;
-  for (var k = first; k < end; k++) { scale += d_logprob[k]; }
+  var scale = d_logprob[row * params.K];
+  let end = (row + 1u) * params.K;
+  for (var k = row * params.K + 1u; k < end; k++) { scale += d_logprob[k]; }
+  // one target's only term is complete at once; those of several are added below
+  let alone = select(0.0, 1.0, params.K == 1u);
+  let hit = targets[row * params.K] - params.start; // wraps to a huge number below the chunk
   for (var column = left; column < right; column++) {
     let at = row * params.width + column;
     // a logit never exceeds the log-sum-exp; the clamp takes away the last rounding
     let p = exp(min(logits[at] - log_sum, 0.0));
-    logits[at] = select(scale * (select(0.0, 1.0, column == hit) - p), log_sum, broken);
+    logits[at] = select(scale * (select(0.0, alone, column == hit) - p), log_sum, broken);
   }
-  if (alone || broken) { return; }
-  for (var k = first; k < end; k++) {
+  for (var k = select(end, row * params.K, params.K > 1u && !broken); k < end; k++) {
     let column = targets[k] - params.start;
     if (column >= left && column < right) { logits[row * params.width + column] += d_logprob[k]; }
   }
