@@ -87,6 +87,7 @@ export {
   APITimeoutError,
   AuthenticationError,
   BadRequestError,
+  BillingError,
   ConflictError,
   DeviceLostError,
   InternalServerError,

@@ -38,6 +38,7 @@ describe('the hierarchy', () => {
   it.each([
     [400, 'BadRequestError'],
     [401, 'AuthenticationError'],
+    [402, 'BillingError'],
     [403, 'PermissionDeniedError'],
     [404, 'NotFoundError'],
     [409, 'ConflictError'],

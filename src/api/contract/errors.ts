@@ -71,6 +71,13 @@ export class AuthenticationError extends APIStatusError {
   override readonly statusCode: number = 401;
 }
 
+/** 402: the account must be paid for first. */
+export class BillingError extends APIStatusError {
+  override name = 'BillingError';
+  override readonly code: string = 'billing';
+  override readonly statusCode: number = 402;
+}
+
 /** 403: this key may not do that. */
 export class PermissionDeniedError extends APIStatusError {
   override name = 'PermissionDeniedError';
@@ -203,6 +210,7 @@ const CLASSES = {
   APIStatusError,
   BadRequestError,
   AuthenticationError,
+  BillingError,
   PermissionDeniedError,
   NotFoundError,
   ConflictError,
@@ -226,6 +234,7 @@ const CLASSES = {
 const BY_STATUS: Readonly<Record<number, ErrorClass>> = {
   400: BadRequestError,
   401: AuthenticationError,
+  402: BillingError,
   403: PermissionDeniedError,
   404: NotFoundError,
   409: ConflictError,
