@@ -183,6 +183,52 @@ describe('gradients', () => {
     });
   });
 
+  it('of log-ratios of ±80 are finite, or their step is refused and changes nothing', async () => {
+    const tokens = [...caseOf('ppo').data[2]!.tokens];
+    const targets = caseOf('ppo').data[2]!.lossFnInputs['target_tokens']!;
+    const steps: string[] = [];
+    for (const lossFn of ['importance_sampling', 'ppo', 'cispo', 'dro'] as const) {
+      for (const advantage of [1, -1]) {
+        for (const logRatio of [80, -80]) {
+          const modelId = await createModel(engine, fixture);
+          const before = await engine.debugGetAdapter(modelId);
+          const of = async (logprobs: readonly number[]): Promise<ForwardBackwardPayload> => {
+            const lossFnInputs = {
+              target_tokens: targets,
+              logprobs: float32(logprobs),
+              advantages: float32(tokens.map((_, t) => (t % 3 === 0 ? 0 : advantage))),
+            };
+            return pass(engine, modelId, { lossFn, config: {}, data: [{ tokens, lossFnInputs }] });
+          };
+          const onPolicy = logprobsOf(await of(tokens.map(() => -5)))[0]!;
+          const out = await of([...onPolicy].map((lp) => lp - logRatio));
+          expect(Number.isFinite(out.metrics['loss:sum'])).toBe(true);
+          const step = await engine.optimStep({ modelId, adamParams: ADAM }).then(
+            () => 'done',
+            (error: unknown) => error,
+          );
+          const after = await engine.debugGetAdapter(modelId);
+          if (step === 'done') {
+            expect(after).not.toEqual(before);
+            for (const m of after.values()) expect(m.every(Number.isFinite)).toBe(true);
+          } else {
+            expect(step).toBeInstanceOf(RequestFailedError);
+            expect((step as Error).message).toMatch(/^NonFiniteInTensor/);
+            expect(after).toEqual(before);
+          }
+          steps.push(`${lossFn} ${logRatio} ${advantage}: ${step === 'done' ? 'done' : 'refused'}`);
+          await engine.unloadModel(modelId);
+        }
+      }
+    }
+    // only a ratio of e^80 that is not clipped is too large a gradient
+    expect(steps.filter((s) => s.endsWith('refused'))).toEqual([
+      'importance_sampling 80 1: refused',
+      'importance_sampling 80 -1: refused',
+      'ppo 80 -1: refused',
+    ]);
+  });
+
   describe('when a loss is not finite', () => {
     const good = caseOf('ppo');
     const first = good.data[0]!;
