@@ -28,7 +28,7 @@ import type { Session } from './session';
 const ARCHIVE_MS = 15 * 60_000;
 
 export interface ImportCheckpointOptions {
-  /** of the checkpoint; letters, digits, `.`, `_`, `-` */
+  /** of the checkpoint, as in `saveState` */
   readonly name: string;
   /** default: what the adapter's `adapter_config.json` names */
   readonly baseModel?: string;

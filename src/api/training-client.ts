@@ -181,7 +181,7 @@ export class TrainingClient {
   /**
    * Saves all it takes to go on training: the adapter, Adam's moments and step count.
    * Resolves when it is safely stored; calls made meanwhile run.
-   * @param name letters, digits, `.`, `_`, `-`
+   * @param name the last part of its path: at most 200 characters, no slashes
    * @throws ConflictError (through the future) where the name is taken, StorageFullError without room
    */
   saveState(
