@@ -22,6 +22,9 @@ function plainUrls(): Plugin {
   };
 }
 
+/** Doc comments are in the types beside it. */
+const output = { comments: { jsdoc: false } };
+
 /**
  * The library: one ES module for browsers and one for Node, the engine's worker,
  * and the default model as files beside them.
@@ -30,12 +33,12 @@ export default defineConfig({
   base: './',
   publicDir: false,
   plugins: [plainUrls()],
-  worker: { format: 'es' },
+  worker: { format: 'es', rolldownOptions: { output } },
   build: {
     target: 'es2022',
     // readable, and the bundlers of those who use it recognise the worker
     minify: false,
     lib: { entry: { index: 'src/index.ts', node: 'src/node.ts', jax: 'src/jax.ts' }, formats: ['es'] },
-    rolldownOptions: { external: [/^@huggingface\/transformers/, 'comlink', '@jax-js/jax'] },
+    rolldownOptions: { external: [/^@huggingface\/transformers/, 'comlink', '@jax-js/jax'], output },
   },
 });

@@ -1,6 +1,6 @@
 /** The built package, as its users get it: in Node, and in a page made by a bundler. */
 import { execFileSync } from 'node:child_process';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
+import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
@@ -35,11 +35,41 @@ test('Node imports the package, and is told what it cannot do', () => {
   expect(JSON.parse(output)).toMatchObject({ length: 3, typed: true, code: 'webgpu_unavailable' });
 });
 
+const useJax = `
+  import { TensorData } from 'webtinker';
+  import { jaxLoss } from 'webtinker/jax';
+  const loss = jaxLoss((_, [logprobs]) => ({ loss: logprobs.ref.mul(logprobs).sum() }));
+  const answer = await loss([], [TensorData.fromArray([1, -2])]).catch(({ code, message }) => ({ code, message }));
+  console.log(JSON.stringify({ ...answer, ...(answer.gradients && { gradients: answer.gradients.map((g) => [...g]) }) }));
+`;
+
+test('losses are differentiated where jax-js is installed; where it is not, the error says so', () => {
+  writeFileSync(join(project, 'loss.js'), useJax);
+  const run = (cwd: string): unknown =>
+    JSON.parse(execFileSync(process.execPath, ['loss.js'], { cwd, encoding: 'utf8' }));
+  expect(run(project)).toEqual({ loss: 5, gradients: [[2, -4]], metrics: {} });
+
+  // a copy, whose folders above have no jax-js
+  const without = join(project, 'without-jax');
+  const copy = join(without, 'node_modules/webtinker');
+  cpSync(join(root, 'dist'), join(copy, 'dist'), { recursive: true });
+  cpSync(join(root, 'package.json'), join(copy, 'package.json'));
+  symlinkSync(join(root, 'node_modules/comlink'), join(without, 'node_modules/comlink'), 'junction');
+  writeFileSync(join(without, 'package.json'), '{ "type": "module" }');
+  writeFileSync(join(without, 'loss.js'), useJax);
+  expect(run(without)).toMatchObject({
+    code: 'unsupported',
+    message: expect.stringContaining('npm install @jax-js/jax') as string,
+  });
+});
+
 test('TypeScript finds the types, under the rules of Node and of bundlers', () => {
   const code = `
     import { ServiceClient, type APIFuture, type ForwardBackwardOutput } from 'webtinker';
+    import { jaxLoss } from 'webtinker/jax';
     const training = await new ServiceClient().createLoraTrainingClient({ rank: 8 });
     export const future: APIFuture<ForwardBackwardOutput> = training.forwardBackward([], 'cross_entropy');
+    void training.forwardBackwardCustom([], jaxLoss((_, [logprobs]) => ({ loss: logprobs!.sum() })));
     // @ts-expect-error a name of the wire, not of this library
     await training.optimStep({ learning_rate: 1 });
   `;
