@@ -155,6 +155,23 @@ describe('gradients', () => {
       }
     });
 
+    it('may stand beside datums of one target, which come back as they were given', async () => {
+      const column = await gradientOf(many);
+      const flat = rewrite((inputs, i) =>
+        widthOf(many.data[i]!) > 1
+          ? inputs
+          : Object.fromEntries(
+              Object.entries(inputs).map(([key, t]) => [key, { ...t, shape: [t.shape[0]!] }]),
+            ),
+      );
+      const { outs, gradients } = await gradientOf(flat);
+      const shapes = flat.data.map((d) => d.lossFnInputs['target_tokens']!.shape);
+      expect(new Set(shapes.map((shape) => shape.length))).toEqual(new Set([1, 2]));
+      expect(outs[0]!.lossFnOutputs.map((o) => o['logprobs']!.shape)).toEqual(shapes);
+      expect(logprobsOf(outs[0]!)).toEqual(logprobsOf(column.outs[0]!));
+      expect(gradients).toEqual(column.gradients);
+    });
+
     it('are the sum of those of one target after the other', async () => {
       const together = await gradientOf(many);
       const most = Math.max(...many.data.map(widthOf));
