@@ -59,10 +59,15 @@ export class LossChart {
     matchMedia('(prefers-color-scheme: dark)').addEventListener('change', () => this.#plot.redraw());
   }
 
-  clear(): void {
-    this.#steps = [];
-    this.#losses = [];
+  /** Starts anew from these losses of steps 1, 2, … */
+  show(losses: readonly number[]): void {
+    this.#losses = [...losses];
+    this.#steps = losses.map((_, i) => i + 1);
     this.#draw();
+  }
+
+  get losses(): readonly number[] {
+    return this.#losses;
   }
 
   /** The axis runs up to this step. */
@@ -87,6 +92,8 @@ export class LossChart {
   }
 
   #resize(): void {
+    // nothing to fit while its tab is hidden
+    if (this.#host.clientWidth === 0) return;
     this.#plot.setSize({ width: this.#host.clientWidth, height: this.#host.clientHeight });
   }
 }

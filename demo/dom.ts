@@ -1,4 +1,5 @@
 /** Small helpers for building the page. */
+import { TinkerError } from '../src/index';
 
 /** The element with this id. Throws when the page lacks it: that is a bug of the page. */
 export function byId<T extends HTMLElement = HTMLElement>(id: string): T {
@@ -37,4 +38,14 @@ export function formatBytes(bytes: number): string {
 /** 1234567 → "1,234,567". */
 export function formatCount(n: number): string {
   return Math.round(n).toLocaleString('en');
+}
+
+/** What went wrong, in words. */
+export function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
+
+/** The same with the kind of error before it, where the library has one. */
+export function problemOf(error: unknown): string {
+  return error instanceof TinkerError ? `${error.name}: ${error.message}` : messageOf(error);
 }

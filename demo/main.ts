@@ -1,9 +1,14 @@
 /** Starts the engine, shows how far it is, then hands the page to its panels. */
 import { TinkerError, WebGPUUnavailableError, type ProgressEvent } from '../src/index';
-import { byId, formatBytes } from './dom';
+import { byId, formatBytes, messageOf } from './dom';
 import { EnginePanel, showModelCard } from './engine-panel';
+import { ImportPanel } from './import-panel';
+import { RunsPanel } from './runs-panel';
 import { SamplesPanel } from './samples-panel';
 import { Session } from './session';
+import { StoragePanel } from './storage-panel';
+import { StreamPanel } from './stream-panel';
+import { Tabs } from './tabs';
 import { TrainPanel } from './train-panel';
 import { settingsFrom } from './url-state';
 
@@ -29,7 +34,7 @@ function showProgress({ phase, what, loaded, total }: ProgressEvent): void {
 function showError(error: unknown): void {
   console.error(error);
   byId('loading').hidden = true;
-  const message = error instanceof Error ? error.message : String(error);
+  const message = messageOf(error);
   if (error instanceof WebGPUUnavailableError) {
     byId('no-webgpu-reason').textContent = message;
     byId('no-webgpu').hidden = false;
@@ -50,7 +55,7 @@ async function start(): Promise<void> {
 
   const samples = new SamplesPanel(session);
   const engine = new EnginePanel(session);
-  new TrainPanel(session, settings, {
+  const train = new TrainPanel(session, settings, {
     onStart: () => engine.refresh({ step: false }),
     onStep: () => void engine.refresh({ step: true }).catch(showError),
     onPause: async () => {
@@ -61,8 +66,37 @@ async function start(): Promise<void> {
       await samples.clear();
       await engine.refresh({ step: false });
     },
+    onShowSaved: () => tabs.show('checkpoints'),
     onError: showError,
   });
+
+  const stream = new StreamPanel(session);
+  const storage = new StoragePanel(session);
+  const runs = new RunsPanel(session, {
+    askBeforeResume: () =>
+      train.unsavedSteps > 0 ? `Drop ${train.unsavedSteps} unsaved steps of the Train tab?` : undefined,
+    onResume: async ({ tinkerPath }, name) => {
+      if (train.busy) throw new Error('The Train tab is at work: stop it first, or wait until it has ended.');
+      await train.resume(tinkerPath, name, () => tabs.show('train'));
+    },
+    onSample: (checkpoint, name) => stream.open(checkpoint, name),
+    onChange: () => list(),
+  });
+  const list = async () => {
+    await Promise.all([runs.refresh(), storage.refresh()]);
+  };
+  new ImportPanel(session, list);
+  byId('runs-train').addEventListener('click', () => tabs.show('train'));
+  let shown = '';
+  const tabs = new Tabs(byId('tabs'), (name) => {
+    shown = name;
+    if (name === 'checkpoints') list().catch(showError);
+  });
+  // another tab of the browser may have saved or deleted something
+  addEventListener('focus', () => {
+    if (shown === 'checkpoints') list().catch(showError);
+  });
+
   byId('loading').hidden = true;
   byId('app').hidden = false;
   await samples.before();

@@ -1,6 +1,6 @@
 /** Greedy samples before and after training, side by side, and a box for one's own words. */
 import type { SamplingClient } from '../src/index';
-import { byId, h } from './dom';
+import { byId, h, messageOf } from './dom';
 import { EXAMPLES, HELD_OUT, type Example } from './pig-latin';
 import type { Session } from './session';
 
@@ -98,7 +98,7 @@ export class SamplesPanel {
     try {
       output.textContent = (await this.#session.translate(this.#sampler, english)) || '(nothing)';
     } catch (error) {
-      output.textContent = error instanceof Error ? error.message : String(error);
+      output.textContent = messageOf(error);
     } finally {
       button.disabled = false;
     }

@@ -1,9 +1,11 @@
 /** The page's one connection to the engine: a service, the base model's sampler, and the adapter in training. */
 import {
+  BadRequestError,
   ModelInput,
   ServiceClient,
   type Datum,
   type ProgressEvent,
+  type RestClient,
   type SamplingClient,
   type Tokenizer,
   type TrainingClient,
@@ -23,6 +25,8 @@ export interface StepResult {
 
 export class Session {
   readonly service: ServiceClient;
+  /** runs and checkpoints */
+  readonly rest: RestClient;
   tokenizer!: Tokenizer;
   #base!: SamplingClient;
   #training!: TrainingClient;
@@ -30,6 +34,7 @@ export class Session {
 
   constructor(onProgress: (event: ProgressEvent) => void) {
     this.service = new ServiceClient({ onProgress });
+    this.rest = this.service.createRestClient();
   }
 
   /** Loads the base model and makes a fresh adapter of the given rank. */
@@ -45,11 +50,49 @@ export class Session {
 
   /** Forgets what was learned: a fresh adapter takes the place of the present one. */
   async startOver(rank: number): Promise<void> {
-    const fresh = await this.service.createLoraTrainingClient({ baseModel: BASE_MODEL, rank, seed: SEED });
+    await this.#replace(
+      await this.service.createLoraTrainingClient({ baseModel: BASE_MODEL, rank, seed: SEED }),
+      rank,
+    );
+  }
+
+  /**
+   * Puts a saved adapter in the place of the present one.
+   * @returns whether the optimizer's state came with it; an imported adapter has none
+   */
+  async resume(tinkerPath: string): Promise<{ optimizer: boolean }> {
+    const { loraRank } = await this.rest.getWeightsInfoByTinkerPath(tinkerPath);
+    const options = { userMetadata: { resumed_from: tinkerPath } };
+    try {
+      const training = await this.service.createTrainingClientFromStateWithOptimizer(tinkerPath, options);
+      await this.#replace(training, loraRank);
+      return { optimizer: true };
+    } catch (error) {
+      if (!(error instanceof BadRequestError)) throw error;
+    }
+    await this.#replace(await this.service.createTrainingClientFromState(tinkerPath, options), loraRank);
+    return { optimizer: false };
+  }
+
+  async #replace(fresh: TrainingClient, rank: number): Promise<void> {
     const old = this.#rank > 0 ? this.#training : undefined;
     this.#training = fresh;
     this.#rank = rank;
     await old?.dispose();
+  }
+
+  /**
+   * Saves the adapter as it is now under one name twice: with the optimizer, to train on, and alone, to
+   * sample from.
+   * @returns path of the training checkpoint
+   */
+  async save(name: string): Promise<string> {
+    // both are queued at once: what is saved is the same
+    const [{ path }] = await Promise.all([
+      this.#training.saveState(name),
+      this.#training.saveWeightsForSampler(name),
+    ]);
+    return path;
   }
 
   /** One optimizer step over all the data. */
@@ -67,6 +110,12 @@ export class Session {
       lossPerToken: metrics['loss:sum']! / total,
       logprobs: lossFnOutputs.map(({ logprobs }) => logprobs!.toArray()),
     };
+  }
+
+  /** Per datum the log-probability of each target, without training. */
+  async logprobs(data: readonly Datum[]): Promise<number[][]> {
+    const { lossFnOutputs } = await this.#training.forward(data, 'cross_entropy');
+    return lossFnOutputs.map(({ logprobs }) => logprobs!.toArray());
   }
 
   /** A sampler of the adapter as it is now. The caller disposes it. */

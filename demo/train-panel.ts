@@ -1,8 +1,10 @@
-/** Train, Stop and Start over; settings, readouts and the loss curve. */
+/** Train, Stop, Start over and Save; settings, readouts and the loss curve. */
 import type { Datum } from '../src/index';
 import { LossChart } from './chart';
 import { byId, formatCount, h } from './dom';
+import { lossesOf, rememberLosses } from './loss-history';
 import { EXAMPLES, datumOf, rowsOf, type TokenRows } from './pig-latin';
+import { SaveForm } from './save-form';
 import type { Session } from './session';
 import { TokensTable } from './tokens-table';
 import { MAX_STEPS, RANKS, isLearningRate, isStepCount, putInUrl, type Settings } from './url-state';
@@ -16,6 +18,8 @@ export interface TrainPanelEvents {
   onPause(): Promise<void>;
   /** the adapter is fresh again */
   onReset(): Promise<void>;
+  /** the way to what is saved */
+  onShowSaved(): void;
   onError(error: unknown): void;
 }
 
@@ -32,6 +36,8 @@ export class TrainPanel {
   readonly #tokensPerStep: number;
   #settings: Settings;
   #step = 0;
+  /** the step that was last saved, or resumed from */
+  #savedStep = 0;
   #stopAsked = false;
 
   readonly #train = byId<HTMLButtonElement>('train-button');
@@ -40,6 +46,7 @@ export class TrainPanel {
   readonly #rank = byId<HTMLSelectElement>('rank');
   readonly #lr = byId<HTMLInputElement>('lr');
   readonly #steps = byId<HTMLInputElement>('steps');
+  readonly #saving: SaveForm;
 
   constructor(session: Session, settings: Settings, events: TrainPanelEvents) {
     this.#session = session;
@@ -66,6 +73,10 @@ export class TrainPanel {
       this.#stop.disabled = true;
     });
     this.#reset.addEventListener('click', () => void this.#guard(() => this.#startOver()));
+    this.#saving = new SaveForm({
+      onSave: (name) => this.#save(name),
+      onShow: () => events.onShowSaved(),
+    });
     this.#say('Press Train: the loss starts to fall with the first steps.');
   }
 
@@ -88,10 +99,55 @@ export class TrainPanel {
     return true;
   }
 
+  /** Steps that would be lost if another adapter took this one's place. */
+  get unsavedSteps(): number {
+    return this.#step - this.#savedStep;
+  }
+
+  /** Whether something is under way that another adapter must not come into. */
+  get busy(): boolean {
+    return this.#train.disabled;
+  }
+
+  /**
+   * Puts a saved adapter in place of the present one, and goes on from its step where that is known.
+   * @param onResumed it is there; samples of it are still to come
+   */
+  async resume(tinkerPath: string, name: string, onResumed: () => void): Promise<void> {
+    this.#busy('loading');
+    try {
+      const { optimizer } = await this.#session.resume(tinkerPath);
+      const losses = lossesOf(tinkerPath) ?? [];
+      this.#begin(losses);
+      this.#rank.value = String(this.#session.rank);
+      this.#read();
+      this.#tokens.update(await this.#session.logprobs(this.#data));
+      onResumed();
+      this.#say(`Resumed “${name}”. Sampling …`);
+      await this.#events.onPause();
+      const moments = optimizer ? '' : ' It came without an optimizer’s state, which starts anew.';
+      this.#say(`Resumed “${name}”: training goes on from here.${moments}`);
+    } finally {
+      this.#busy(undefined);
+    }
+  }
+
+  async #save(name: string): Promise<void> {
+    this.#busy('saving');
+    try {
+      const tinkerPath = await this.#session.save(name);
+      rememberLosses(tinkerPath, this.#chart.losses);
+      this.#savedStep = this.#step;
+    } finally {
+      this.#busy(undefined);
+    }
+  }
+
   async #run(): Promise<void> {
     const { rank, steps } = this.#settings;
     if (rank !== this.#session.rank) await this.#startOver();
     this.#stopAsked = false;
+    this.#saving.clear();
     this.#busy('training');
     this.#say('Compiling the kernels of a training step …');
     await this.#events.onStart();
@@ -122,19 +178,27 @@ export class TrainPanel {
   async #startOver(): Promise<void> {
     this.#busy('starting');
     await this.#session.startOver(this.#settings.rank);
-    this.#step = 0;
-    this.#chart.clear();
-    this.#tokens.clear();
-    for (const id of ['loss', 'speed', 'step-time']) byId(id).textContent = '–';
-    byId('step').textContent = '0';
+    this.#begin([]);
     await this.#events.onReset();
     this.#say('A fresh adapter.');
+  }
+
+  /** Readouts and curve of an adapter that has these losses behind it. */
+  #begin(losses: readonly number[]): void {
+    this.#step = this.#savedStep = losses.length;
+    this.#chart.goal = losses.length;
+    this.#chart.show(losses);
+    this.#tokens.clear();
+    for (const id of ['speed', 'step-time']) byId(id).textContent = '–';
+    byId('loss').textContent = losses.length > 0 ? formatLoss(losses.at(-1)!) : '–';
+    byId('step').textContent = String(losses.length);
+    this.#saving.clear();
   }
 
   #show(loss: number, times: readonly number[], goal: number): void {
     const perStep = (times.at(-1)! - times[0]!) / (times.length - 1); // ms
     byId('step').textContent = `${this.#step} / ${goal}`;
-    byId('loss').textContent = loss.toFixed(loss < 0.1 ? 4 : 3);
+    byId('loss').textContent = formatLoss(loss);
     byId('speed').textContent = formatCount((1000 * this.#tokensPerStep) / perStep);
     byId('step-time').textContent =
       perStep < 1000 ? `${perStep.toFixed(0)} ms` : `${(perStep / 1000).toFixed(2)} s`;
@@ -145,12 +209,14 @@ export class TrainPanel {
     byId('train-status').textContent = text;
   }
 
-  #busy(what: 'training' | 'sampling' | 'starting' | undefined): void {
+  #busy(what: 'training' | 'sampling' | 'starting' | 'saving' | 'loading' | undefined): void {
     this.#stop.disabled = what !== 'training';
     for (const control of [this.#train, this.#rank, this.#lr, this.#steps])
       control.disabled = what !== undefined;
     this.#reset.disabled = what !== undefined || this.#step === 0;
     this.#train.textContent = this.#step === 0 ? 'Train' : 'Train more';
+    this.#saving.step = this.#step;
+    this.#saving.disabled = what !== undefined;
   }
 
   /** Runs `body` and gives the controls back, whatever happens. */
@@ -165,3 +231,5 @@ export class TrainPanel {
     }
   }
 }
+
+const formatLoss = (loss: number): string => loss.toFixed(loss < 0.1 ? 4 : 3);

@@ -9,7 +9,16 @@ export default defineConfig({
   cacheDir: '../node_modules/.vite-demo',
   worker: { format: 'es' },
   // found at once, the worker's too: a package discovered late makes vite reload the page
-  optimizeDeps: { include: ['@huggingface/tokenizers', '@huggingface/transformers', 'comlink', 'uplot'] },
+  optimizeDeps: {
+    include: [
+      'comlink',
+      '@huggingface/tokenizers',
+      '@huggingface/transformers',
+      'idb',
+      'modern-tar',
+      'uplot',
+    ],
+  },
   server: { fs: { allow: ['..'] } },
   build: { outDir: '../dist-demo', emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 700 },
 });

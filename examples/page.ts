@@ -1,4 +1,4 @@
-/** Runs the example named in the address (`?name=pig-latin`) and shows what it logs. */
+/** Runs the example named in the address (`?name=rl&arg=ppo`) and shows what it logs. */
 const examples = import.meta.glob(['./*.ts', '!./page.ts']);
 
 declare global {
