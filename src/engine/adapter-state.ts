@@ -1,6 +1,11 @@
 /** What a training run trains: its adapter, gradients and Adam moments, as flat vectors on the GPU. */
 import { BadRequestError } from '../api/contract/errors';
-import type { AdapterMatrices, AdapterMatrix, SavedAdapter } from '../checkpoints/catalog-types';
+import type {
+  AdapterDescription,
+  AdapterMatrices,
+  AdapterMatrix,
+  SavedAdapter,
+} from '../checkpoints/catalog-types';
 import { philoxUniform } from '../kernels/philox';
 import type { GpuContext } from './devices/webgpu/plan';
 import { copyBuffer, copyToHost } from './devices/webgpu/readback';
@@ -172,3 +177,22 @@ function initialAdapter(layout: AdapterLayout, seed: number): Float32Array<Array
   });
   return flat;
 }
+
+/** Whether a checkpoint can go into a model. @throws BadRequestError naming what differs */
+export function checkFits(saved: AdapterDescription, model: AdapterDescription): void {
+  const keys = ['baseModel', 'rank', 'trainAttn', 'trainMlp', 'trainUnembed'] as const;
+  const differ = keys.filter((key) => saved[key] !== model[key]);
+  if (differ.length === 0) return;
+  const list = (of: AdapterDescription): string => differ.map((key) => `${WIRE[key]} ${of[key]}`).join(', ');
+  throw new BadRequestError(
+    `path: the checkpoint has ${list(saved)}, this model ${list(model)}; load it into a model like its own, as create_training_client_from_state makes`,
+  );
+}
+
+const WIRE = {
+  baseModel: 'base_model',
+  rank: 'lora_rank',
+  trainAttn: 'train_attn',
+  trainMlp: 'train_mlp',
+  trainUnembed: 'train_unembed',
+} as const;

@@ -6,41 +6,24 @@ import type {
   CreateSamplerRequest,
   CreateSessionRequest,
   ForwardBackwardRequest,
-  ImportCheckpointRequest,
   LoadCallOptions,
   LoadWeightsRequest,
   OptimStepRequest,
-  PageRequest,
   SampleCallOptions,
   SampleRequest,
   SamplerInfo,
   SaveWeightsRequest,
 } from '../api/contract/backend';
-import {
-  AbortedError,
-  BadRequestError,
-  DeviceLostError,
-  InternalServerError,
-  NotFoundError,
-  TinkerError,
-} from '../api/contract/errors';
+import { AbortedError, NotFoundError } from '../api/contract/errors';
 import { checkCheckpointName } from '../api/contract/tinker-path';
 import type {
-  ArchivePayload,
-  CheckpointPayload,
-  CheckpointsListPayload,
   EngineStats,
   ForwardBackwardPayload,
   ModelInfo,
   OptimStepPayload,
   SamplePayload,
   ServerCapabilities,
-  SessionPayload,
-  StorageUsagePayload,
   TokenizerPayload,
-  TrainingRunPayload,
-  TrainingRunsPayload,
-  WeightsInfoPayload,
 } from '../api/contract/types';
 import {
   checkAdamParams,
@@ -49,17 +32,18 @@ import {
   checkSample,
   checkUserMetadata,
 } from '../api/contract/validate';
-import type { AdapterDescription } from '../checkpoints/catalog-types';
 import { parameterCount, type DecoderConfig } from '../models/config';
 import { loadConfig } from '../models/load';
 import { knownModels } from '../models/sources';
-import { flatAdapter } from './adapter-state';
+import { checkFits, flatAdapter } from './adapter-state';
 import type { BaseModel } from './base-model';
 import { Bases, type ResolveModel } from './bases';
 import { openContext } from './devices/webgpu/context';
 import type { GpuContext } from './devices/webgpu/plan';
+import { GpuWatch } from './gpu-watch';
 import { Ledger, NO_STORAGE, type Storage } from './ledger';
 import { adapterLayout, LORA_ALPHA } from './program/adapter';
+import { Records } from './records';
 import { Samplers } from './samplers';
 import { gaveUp, Scheduler, type Release } from './scheduler';
 import type { SharedBase } from './shared-base';
@@ -81,32 +65,22 @@ interface Trained {
   readonly shared: SharedBase;
 }
 
-export class Engine implements Backend {
+export class Engine extends Records implements Backend {
+  readonly #watch: GpuWatch;
   readonly #bases: Bases;
-  readonly #ledger: Ledger;
   readonly #models = new Map<string, Trained>();
   readonly #samplers: Samplers;
   readonly #scheduler = new Scheduler();
   readonly #turns = new Turns();
-  #lost: DeviceLostError | undefined;
-  /** an error the GPU reported and nobody asked for: results since then are not to be trusted */
-  #fault: InternalServerError | undefined;
-  #disposed = false;
 
   private constructor(
     private readonly context: GpuContext,
     { resolveModel, storage = NO_STORAGE }: EngineOptions,
   ) {
+    super(new Ledger(storage), (sessionId) => this.#samplers.ofSession(sessionId));
+    this.#watch = new GpuWatch(context.device);
     this.#bases = new Bases(context, resolveModel);
-    this.#ledger = new Ledger(storage);
     this.#samplers = new Samplers(context, this.#scheduler, this.#turns);
-    void context.device.lost.then(({ reason, message }) => {
-      if (reason === 'destroyed' && this.#disposed) return;
-      this.#lost = new DeviceLostError(`The GPU was lost (${message || reason}); reload to start again.`);
-    });
-    context.device.addEventListener('uncapturederror', ({ error }) => {
-      this.#fault ??= new InternalServerError(`The GPU refused a command: ${error.message}`);
-    });
   }
 
   /**
@@ -129,19 +103,19 @@ export class Engine implements Backend {
         };
       }),
     );
-    return { supportedModels, device: this.#device(), storage: this.#ledger.storage.kind };
+    return { supportedModels, device: this.#device(), storage: this.ledger.storage.kind };
   }
 
   async createSession({ userMetadata }: CreateSessionRequest): Promise<{ sessionId: string }> {
     checkUserMetadata(userMetadata);
-    return { sessionId: this.#ledger.addSession(userMetadata) };
+    return { sessionId: this.ledger.addSession(userMetadata) };
   }
 
   async createModel(request: CreateModelRequest, options: LoadCallOptions = {}): Promise<ModelInfo> {
     checkCreateModel(request);
     const { sessionId, baseModel, userMetadata } = request;
-    const id = this.#ledger.nextId(sessionId, 'train');
-    return this.#guard(async () => {
+    const id = this.ledger.nextId(sessionId, 'train');
+    return this.#watch.guard(async () => {
       const { seed, ...shape } = request.lora;
       const prepare = (config: DecoderConfig): void => {
         // not awaited: shaders compile while weights load and the caller prepares its data; a failure shows again at the first step
@@ -159,7 +133,7 @@ export class Engine implements Backend {
       shared.retain(layout);
       this.#models.set(id, { model, shared });
       const adapter = { baseModel: base.name, alpha: LORA_ALPHA, ...shape };
-      this.#ledger.addRun({ trainingRunId: id, sessionId, adapter, userMetadata });
+      this.ledger.addRun({ trainingRunId: id, sessionId, adapter, userMetadata });
       return this.#info(model);
     });
   }
@@ -198,7 +172,7 @@ export class Engine implements Backend {
     checkCheckpointName(request.name);
     const save = async (): Promise<Submitted<{ readonly path: string }>> => {
       const { done } = await model.save(request.checkpointType === 'training');
-      return { done: this.#ledger.save(request, done) };
+      return { done: this.ledger.save(request, done) };
     };
     return this.#submit(model.id, save, signal);
   }
@@ -209,8 +183,8 @@ export class Engine implements Backend {
   ): Promise<{ readonly path: string }> {
     const model = this.#model(modelId);
     const load = async (): Promise<Submitted<{ readonly path: string }>> => {
-      const saved = await this.#ledger.load(path, 'training', optimizer);
-      checkFits(saved.record.adapter, this.#ledger.run(modelId).adapter);
+      const saved = await this.ledger.load(path, 'training', optimizer);
+      checkFits(saved.record.adapter, this.ledger.run(modelId).adapter);
       await model.restore(saved);
       return { done: Promise.resolve({ path }) };
     };
@@ -220,7 +194,7 @@ export class Engine implements Backend {
   async createSampler(request: CreateSamplerRequest, options: LoadCallOptions = {}): Promise<SamplerInfo> {
     if (request.kind === 'snapshot') {
       const { model, shared } = this.#trained(request.modelId);
-      const id = this.#ledger.nextId(this.#ledger.run(model.id).sessionId, 'sample');
+      const id = this.ledger.nextId(this.ledger.run(model.id).sessionId, 'sample');
       // the copy is taken at this request's place in the model's order: nothing of the model runs before it is queued
       const add = async (): Promise<Submitted<SamplerInfo>> => {
         const source = { layout: model.layout, copy: () => model.snapshot() };
@@ -228,16 +202,16 @@ export class Engine implements Backend {
       };
       return this.#submit(model.id, add, options.signal);
     }
-    const id = this.#ledger.nextId(request.sessionId, 'sample');
+    const id = this.ledger.nextId(request.sessionId, 'sample');
     if (request.kind === 'base') {
-      return this.#guard(async () => {
+      return this.#watch.guard(async () => {
         const shared = await this.#bases.get(request.baseModel, options);
         return this.#samplers.add(id, shared, null, null);
       });
     }
     const { modelPath } = request;
-    return this.#guard(async () => {
-      const saved = await this.#ledger.load(modelPath, 'sampler', false);
+    return this.#watch.guard(async () => {
+      const saved = await this.ledger.load(modelPath, 'sampler', false);
       const { adapter } = saved.record;
       const shared = await this.#bases.get(adapter.baseModel, options);
       const layout = adapterLayout(shared.base.config, adapter);
@@ -255,7 +229,7 @@ export class Engine implements Backend {
   async sample(request: SampleRequest, options: SampleCallOptions = {}): Promise<SamplePayload> {
     const sampler = this.#samplers.get(request.samplerId);
     checkSample(request, limitsOf(sampler.base));
-    return this.#guard(() =>
+    return this.#watch.guard(() =>
       this.#scheduler.run(sampler.id, () => sampler.sample(request, options), options.signal),
     );
   }
@@ -263,7 +237,7 @@ export class Engine implements Backend {
   async unloadModel(modelId: string): Promise<void> {
     const { model, shared } = this.#trained(modelId);
     this.#models.delete(modelId);
-    this.#ledger.endRun(modelId);
+    this.ledger.endRun(modelId);
     const reason = new AbortedError(`model ${modelId} was unloaded before this request was done`);
     this.#scheduler.clear(modelId, reason);
     model.abandon(reason);
@@ -277,63 +251,6 @@ export class Engine implements Backend {
     return this.#samplers.remove(samplerId);
   }
 
-  async listTrainingRuns(page: PageRequest): Promise<TrainingRunsPayload> {
-    return (await this.#ledger.filed()).listRuns(page);
-  }
-
-  async getTrainingRun(trainingRunId: string): Promise<TrainingRunPayload> {
-    return (await this.#ledger.filed()).getRun(trainingRunId);
-  }
-
-  async listCheckpoints(trainingRunId: string): Promise<CheckpointsListPayload> {
-    return (await this.#ledger.filed()).listCheckpoints(trainingRunId);
-  }
-
-  async listUserCheckpoints(page: PageRequest): Promise<CheckpointsListPayload> {
-    return (await this.#ledger.filed()).listUserCheckpoints(page);
-  }
-
-  async getWeightsInfo(path: string): Promise<WeightsInfoPayload> {
-    const { adapter } = await (await this.#ledger.filed()).find(path);
-    const { baseModel, rank, trainAttn, trainMlp, trainUnembed } = adapter;
-    return { baseModel, isLora: true, loraRank: rank, trainAttn, trainMlp, trainUnembed };
-  }
-
-  async deleteCheckpoint(path: string): Promise<void> {
-    return (await this.#ledger.filed()).delete(path);
-  }
-
-  async setCheckpointPublic(path: string, isPublic: boolean): Promise<void> {
-    return (await this.#ledger.filed()).setPublic(path, isPublic);
-  }
-
-  async setCheckpointTtl(path: string, ttlSeconds: number | null): Promise<void> {
-    return (await this.#ledger.filed()).setTtl(path, ttlSeconds);
-  }
-
-  async getCheckpointArchive(path: string): Promise<ArchivePayload> {
-    return { kind: 'blob', blob: await (await this.#ledger.filed()).archive(path) };
-  }
-
-  async importCheckpoint(request: ImportCheckpointRequest): Promise<CheckpointPayload> {
-    return (await this.#ledger.filed()).import(request);
-  }
-
-  async listSessions(page: PageRequest): Promise<readonly string[]> {
-    return (await this.#ledger.filed()).listSessions(page);
-  }
-
-  async getSession(sessionId: string): Promise<SessionPayload> {
-    const catalog = await this.#ledger.filed();
-    await catalog.getSession(sessionId);
-    const trainingRunIds = await catalog.runsOfSession(sessionId);
-    return { sessionId, trainingRunIds, samplerIds: this.#samplers.ofSession(sessionId) };
-  }
-
-  async getStorageUsage(): Promise<StorageUsagePayload> {
-    return (await this.#ledger.filed()).usage();
-  }
-
   async stats(): Promise<EngineStats> {
     return {
       device: this.#device(),
@@ -344,14 +261,14 @@ export class Engine implements Backend {
   }
 
   async dispose(): Promise<void> {
-    this.#disposed = true;
+    this.#watch.end();
     this.#scheduler.dispose();
     this.#models.clear();
     this.#samplers.clear();
     this.#bases.clear();
     this.context.memory.dispose();
     this.context.device.destroy();
-    await this.#ledger.close();
+    await this.ledger.close();
   }
 
   /** For tests: adapter matrices by canonical name, A (r, in), B (out, r), after the calls so far. */
@@ -406,34 +323,12 @@ export class Engine implements Backend {
   /** Submits in call order; the next request of the model is submitted before this one's results are back. */
   #submit<T>(modelId: string, job: () => Promise<Submitted<T>>, signal: AbortSignal | undefined): Promise<T> {
     const submit = async (release: Release): Promise<T> => {
-      this.#ledger.touch(modelId);
+      this.ledger.touch(modelId);
       const { done } = await job();
       release();
       return done;
     };
-    return this.#guard(() => this.#scheduler.run(modelId, submit, signal));
-  }
-
-  /** Failures after the GPU was lost are its loss; a result during which the GPU complained is none. */
-  async #guard<T>(job: () => Promise<T>): Promise<T> {
-    if (this.#lost) throw this.#lost;
-    let result: T;
-    try {
-      result = await job();
-    } catch (error) {
-      if (this.#disposed && !(error instanceof TinkerError))
-        throw new AbortedError('the engine was disposed');
-      throw this.#lost ?? this.#takeFault() ?? error;
-    }
-    const fault = this.#takeFault();
-    if (fault) throw fault;
-    return result;
-  }
-
-  #takeFault(): InternalServerError | undefined {
-    const fault = this.#fault;
-    this.#fault = undefined;
-    return fault;
+    return this.#watch.guard(() => this.#scheduler.run(modelId, submit, signal));
   }
 }
 
@@ -441,22 +336,3 @@ const limitsOf = (base: BaseModel) => ({
   vocabSize: base.config.vocabSize,
   contextLength: base.contextLength,
 });
-
-/** Whether a checkpoint can go into a model. @throws BadRequestError naming what differs */
-function checkFits(saved: AdapterDescription, model: AdapterDescription): void {
-  const keys = ['baseModel', 'rank', 'trainAttn', 'trainMlp', 'trainUnembed'] as const;
-  const differ = keys.filter((key) => saved[key] !== model[key]);
-  if (differ.length === 0) return;
-  const list = (of: AdapterDescription): string => differ.map((key) => `${WIRE[key]} ${of[key]}`).join(', ');
-  throw new BadRequestError(
-    `path: the checkpoint has ${list(saved)}, this model ${list(model)}; load it into a model like its own, as create_training_client_from_state makes`,
-  );
-}
-
-const WIRE = {
-  baseModel: 'base_model',
-  rank: 'lora_rank',
-  trainAttn: 'train_attn',
-  trainMlp: 'train_mlp',
-  trainUnembed: 'train_unembed',
-} as const;

@@ -52,10 +52,20 @@ export class Ledger {
     return record.sessionId;
   }
 
-  /** The id of a session's next model or sampler. @throws NotFoundError */
-  nextId(sessionId: string, what: 'train' | 'sample'): string {
+  /** @throws NotFoundError unless the session is one of this engine's */
+  checkSession(sessionId: string): void {
+    this.#session(sessionId);
+  }
+
+  #session(sessionId: string): Session {
     const session = this.#sessions.get(sessionId);
     if (!session) throw new NotFoundError(`session_id: unknown session ${sessionId}`);
+    return session;
+  }
+
+  /** The id of a session's next model or sampler. @throws NotFoundError */
+  nextId(sessionId: string, what: 'train' | 'sample'): string {
+    const session = this.#session(sessionId);
     const n = what === 'train' ? session.models++ : session.samplers++;
     return `${sessionId}:${what}:${n}`;
   }

@@ -44,13 +44,16 @@ export class SharedBase {
     const share = this.#shares.get(key)!;
     if (--share.clients > 0) return;
     this.#shares.delete(key);
-    await this.pool.forget(layout);
-    await this.base.plans.dispose((plan) => plan.endsWith(`/${key}`));
-    // a merge that failed left nothing
-    await share.merged?.then(
-      (merged) => merged.dispose(),
-      () => undefined,
-    );
+    // all begun before anything is awaited: a new client of the layout gets its own
+    await Promise.all([
+      this.pool.forget(layout),
+      this.base.plans.dispose((plan) => plan.endsWith(`/${key}`)),
+      // a merge that failed left nothing
+      share.merged?.then(
+        (merged) => merged.dispose(),
+        () => undefined,
+      ),
+    ]);
   }
 
   /** The weights that adapters of a layout are merged into; the caller has retained it. */

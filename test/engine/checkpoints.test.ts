@@ -324,6 +324,8 @@ describe('what is filed', () => {
     if (archive.kind !== 'blob') expect.fail('no blob');
     const sessionId = await sessionOf(engine);
     const request = { sessionId, source: archive.blob, name: 'in', baseModel: null };
+    const stranger = engine.importCheckpoint({ ...request, sessionId: 'nobody' });
+    await expect(stranger).rejects.toThrow(NotFoundError);
     const { tinkerPath } = await engine.importCheckpoint(request);
     const copy = await fresh(engine);
     await load(engine, copy, tinkerPath, false);

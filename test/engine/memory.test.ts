@@ -116,3 +116,23 @@ it('whoever is disposed gives back what it held, and leaves the others working',
   expect(after.at(-1)).toBe(none);
   expect(await engine.stats()).toMatchObject({ models: 0, samplers: 0 });
 });
+
+it('a client that comes while the last of its kind goes is not torn down with it', async () => {
+  engine = await openEngine();
+  const fixture = await loadFixture('tied');
+  const prompt = fixture.batch[0]!.tokens.slice(0, 5);
+  const run = async (): Promise<unknown> => {
+    const modelId = await createModel(engine, fixture);
+    await step(modelId, 20);
+    const samplerId = await createSampler(engine, { modelId });
+    const answer = await sample(samplerId, prompt, true);
+    // neither is waited for
+    leaving.push(engine.unloadModel(modelId), engine.unloadSampler(samplerId));
+    return answer;
+  };
+  const leaving: Promise<void>[] = [];
+  const answer = await run();
+  for (let i = 0; i < 5; i++) expect(await run()).toEqual(answer);
+  await Promise.all(leaving);
+  expect(await engine.stats()).toMatchObject({ models: 0, samplers: 0 });
+});
