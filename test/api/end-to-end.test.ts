@@ -1,6 +1,7 @@
 /** The public API over the real engine in its worker, on the embedded model. */
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import * as tinker from '../../src/index';
+import { openEngine } from '../support/engine';
 import { Datum, ModelInput, ServiceClient, type ProgressEvent, type TrainingClient } from '../../src/index';
 
 const events: ProgressEvent[] = [];
@@ -349,6 +350,28 @@ describe('the end', () => {
     await model.dispose();
     expect(await rejection(model.optimStep())).toBeInstanceOf(tinker.AbortedError);
     expect(await service.stats()).toMatchObject({ models: before.models, bytes: before.bytes });
+  });
+
+  it('of a service on an engine of your own frees its clients, and leaves the engine to others', async () => {
+    const backend = await openEngine();
+    const [mine, other] = [new ServiceClient({ backend }), new ServiceClient({ backend })];
+    const make = (of: ServiceClient, rank: number): Promise<TrainingClient> =>
+      of.createLoraTrainingClient({ baseModel: 'tied', rank, seed: 1 });
+    const kept = await make(other, 2);
+    const before = await other.stats();
+    const model = await make(mine, 4);
+    const sampler = await model.saveWeightsAndGetSamplingClient();
+    await mine.createSamplingClient({ baseModel: 'tied' });
+    expect(await other.stats()).toMatchObject({ models: 2, samplers: 2 });
+    await mine.dispose();
+    const { models, samplers, bytes } = await other.stats();
+    expect({ models, samplers }).toEqual({ models: 1, samplers: 0 });
+    expect(bytes).toBe(before.bytes);
+    expect(await rejection(sampler.computeLogprobs(ModelInput.fromInts([1, 2])))).toBeInstanceOf(
+      tinker.AbortedError,
+    );
+    expect((await kept.optimStep()).metrics['grad_norm:mean']).toBe(0);
+    await backend.dispose();
   });
 
   it('of the service rejects what is pending and what comes', async () => {
