@@ -5,6 +5,7 @@ import { readdir, readFile, rename, rm } from 'node:fs/promises';
 import { join } from 'node:path';
 import { crc32 } from 'node:zlib';
 import { UnprocessableEntityError } from '../../api/contract/errors';
+import { Snapshots } from '../snapshots';
 import type { Collection, JsonRecord, RecordChange, RecordList } from '../store';
 import { syncDirectory, writeSynced } from './files';
 import { SELF } from './liveness';
@@ -42,26 +43,22 @@ export function fileText(key: string, value: JsonRecord): string {
 /** Files read in one go before others get their turn. */
 const BATCH = 250;
 
-/** All records of a collection, as they were after a change. */
-interface Snapshot {
-  /** the number that the change had in the mutex; while it is the latest, this is how they are */
-  readonly change: number;
-  readonly list: RecordList;
-}
-
 export class RecordFiles {
   readonly #root: string;
   readonly #temporary: string;
   readonly #mutex: Mutex;
-  readonly #snapshots = new Map<Collection, Snapshot>();
-  /** being read */
-  readonly #reading = new Map<Collection, { readonly change: number; readonly list: Promise<RecordList> }>();
+  /** thousands of files are read once, and again only after a change by another process */
+  readonly #snapshots: Snapshots;
 
   /** @param temporary a directory on the same disk */
   constructor(root: string, temporary: string, mutex: Mutex) {
     this.#root = root;
     this.#temporary = temporary;
     this.#mutex = mutex;
+    this.#snapshots = new Snapshots(
+      () => mutex.latest(),
+      (collection, prefix) => this.#read(collection, prefix),
+    );
   }
 
   async get(collection: Collection, key: string): Promise<JsonRecord | undefined> {
@@ -80,18 +77,8 @@ export class RecordFiles {
     return found.value;
   }
 
-  /** Thousands of files are read once, and again only after a change by another process. */
-  async list(collection: Collection, prefix: string): Promise<RecordList> {
-    const change = await this.#mutex.latest();
-    const snapshot = this.#snapshots.get(collection);
-    if (snapshot && snapshot.change === change) return startingWith(snapshot.list, prefix);
-    if (prefix !== '' || change === undefined) return this.#read(collection, prefix);
-    let reading = this.#reading.get(collection);
-    if (reading?.change !== change) {
-      const list = this.#readAll(collection, change);
-      this.#reading.set(collection, (reading = { change, list }));
-    }
-    return reading.list;
+  list(collection: Collection, prefix: string): Promise<RecordList> {
+    return this.#snapshots.list(collection, prefix);
   }
 
   update(collection: Collection, key: string, change: RecordChange): Promise<void> {
@@ -99,7 +86,7 @@ export class RecordFiles {
       const value = change(await this.get(collection, key));
       if (value === undefined) await this.#remove(collection, key);
       else await this.#put(collection, key, value);
-      this.#changed(number, collection, key, value);
+      this.#snapshots.changed(number, collection, key, value);
     });
   }
 
@@ -109,17 +96,6 @@ export class RecordFiles {
       // it may have been one of the damaged
       this.#snapshots.clear();
     });
-  }
-
-  async #readAll(collection: Collection, change: number): Promise<RecordList> {
-    try {
-      const list = await this.#read(collection, '');
-      // else others came in between
-      if ((await this.#mutex.latest()) === change) this.#snapshots.set(collection, { change, list });
-      return list;
-    } finally {
-      if (this.#reading.get(collection)?.change === change) this.#reading.delete(collection);
-    }
   }
 
   async #read(collection: Collection, prefix: string): Promise<RecordList> {
@@ -163,25 +139,6 @@ export class RecordFiles {
     await rm(join(this.#root, collection, fileName(key)), { force: true });
     await syncDirectory(join(this.#root, collection));
   }
-
-  /** Takes a change of this process over into what was read before, if nobody else changed anything since. */
-  #changed(number: number, collection: Collection, key: string, value: JsonRecord | undefined): void {
-    for (const [of, { change, list }] of this.#snapshots) {
-      if (change !== number - 1) this.#snapshots.delete(of);
-      else if (of !== collection) this.#snapshots.set(of, { change: number, list });
-      else {
-        const records = new Map(list.records);
-        if (value === undefined) records.delete(key);
-        else records.set(key, value);
-        this.#snapshots.set(of, { change: number, list: { ...list, records } });
-      }
-    }
-  }
-}
-
-function startingWith(list: RecordList, prefix: string): RecordList {
-  const found = [...list.records].filter(([key]) => key.startsWith(prefix));
-  return { ...list, records: new Map(found.sort(([a], [b]) => (a < b ? -1 : 1))) };
 }
 
 function parse(text: string): { readonly key: string; readonly value: JsonRecord } | undefined {

@@ -13,29 +13,32 @@ export type Event = readonly ['begin' | 'end', 'save' | 'delete', name: string, 
 const NAMES = 5;
 const options = (name: string): { name: string; overwrite: true } => ({ name, overwrite: true });
 
-/** Saves and deletes under five names of its own, until it is killed or `count` is reached. */
+/**
+ * Saves and deletes under five names of its own, until it is killed or `count` is reached.
+ * What `report` gives is awaited: nothing begins before it was heard.
+ */
 export async function churn(
   catalog: Catalog,
   lane: string,
   first: number,
-  report: (event: Event) => void,
+  report: (event: Event) => unknown,
   count = Infinity,
 ): Promise<void> {
   for (let seed = first; seed < first + count; seed++) {
     const name = `${lane}-${seed % NAMES}`;
     const path = pathOf(sample(seed, { name }));
     if (seed % 7 === 6) {
-      report(['begin', 'delete', name, seed]);
+      await report(['begin', 'delete', name, seed]);
       await catalog.delete(path).catch((error: unknown) => {
         // nothing of that name was saved yet, or it is deleted
         if (!(error instanceof NotFoundError)) throw error;
       });
-      report(['end', 'delete', name, seed]);
+      await report(['end', 'delete', name, seed]);
       continue;
     }
-    report(['begin', 'save', name, seed]);
+    await report(['begin', 'save', name, seed]);
     await catalog.save(sample(seed, options(name)));
-    report(['end', 'save', name, seed]);
+    await report(['end', 'save', name, seed]);
     if (seed % 3 === 0) await catalog.setTtl(path, 1e6);
   }
 }
