@@ -224,6 +224,36 @@ describe('a custom loss', () => {
     expect(await gradNorm(a)).toBe(await gradNorm(b));
   });
 
+  it('takes sparse matrices of targets for what they are', async () => {
+    await using a = await trained();
+    await using b = await trained();
+    const modelInput = ModelInput.fromInts([1, 5, 9, 13]);
+    // padded with token 0 and weight 0, as a top-k distillation pads
+    const targets = [2, 30, 7, 8].map((id) => [id, ...Array<number>(7).fill(0)]);
+    const weights = targets.map(([, ...zeros]) => [1, ...zeros]);
+    const sparse = [new Datum({ modelInput, lossFnInputs: { target_tokens: targets, weights } })];
+    const dense = [
+      new Datum({
+        modelInput,
+        lossFnInputs: {
+          target_tokens: TensorData.fromArray(targets, 'int64'),
+          weights: TensorData.fromArray(weights),
+        },
+      }),
+    ];
+    expect(sparse[0]!.lossFnInputs.target_tokens!.csr).toBeDefined();
+    const [one, two] = [
+      await a.forwardBackwardCustom(sparse, squared),
+      await b.forwardBackwardCustom(dense, squared),
+    ];
+    expect(one).toEqual(two);
+    expect(one.lossFnOutputs[0]!.logprobs!.shape).toEqual([4, 8]);
+    expect(await gradNorm(a)).toBe(await gradNorm(b));
+    expect((await a.forwardBackward(sparse, 'cross_entropy')).metrics['loss:sum']).toBe(
+      (await b.forwardBackward(dense, 'cross_entropy')).metrics['loss:sum'],
+    );
+  });
+
   const answer = (gradients: unknown, loss: unknown = 1): CustomLossFn =>
     (() => ({ loss, gradients })) as never;
   it.each<[string, CustomLossFn, string]>([
