@@ -8,6 +8,9 @@ export const ADAPTER_FILE = 'adapter_model.safetensors';
 export const CONFIG_FILE = 'adapter_config.json';
 export const OPTIMIZER_FILE = 'optimizer.safetensors';
 
+/** A copy of a weight of the base model, which peft adds where the unembedding is adapted. */
+const BASE_UNEMBEDDING = 'base_model.model.lm_head.base_layer.weight';
+
 /** A file before it is written. */
 export interface CheckpointFile {
   readonly name: string;
@@ -61,6 +64,7 @@ function tensorsOf(
 export function readAdapter(bytes: ArrayBuffer, rank: number, refuse: Refuse): AdapterMatrices {
   const matrices = new Map<string, AdapterMatrix>();
   for (const [key, tensor] of tensorsOf(bytes, refuse).tensors) {
+    if (key === BASE_UNEMBEDDING) continue;
     const name = fromPeftName(key);
     if (name === undefined)
       refuse(`has tensor '${key}', which is no LoRA matrix of a layer this engine trains`);

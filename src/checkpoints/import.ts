@@ -57,6 +57,35 @@ interface PeftConfig {
   readonly baseModel: string | null;
 }
 
+/** Fields that change nothing here, or that are looked at. */
+const KNOWN = new Set([
+  'peft_type',
+  'task_type',
+  'peft_version',
+  'auto_mapping',
+  'base_model_name_or_path',
+  'revision',
+  'inference_mode',
+  'r',
+  'lora_alpha',
+  'use_rslora',
+  'lora_dropout',
+  'bias',
+  'init_lora_weights',
+  'eva_config',
+  // which modules have matrices, their names say themselves
+  'target_modules',
+  'exclude_modules',
+  'layers_to_transform',
+  'layers_pattern',
+  // settings of what is refused when it is used
+  'megatron_core',
+  'qalora_group_size',
+]);
+
+/** Ways to begin that also change the base model, so that the matrices fit no other. */
+const CHANGES_BASE = /^(pissa|olora|corda|loftq|lora_ga)/;
+
 const isEmpty = (value: unknown): boolean =>
   value === undefined ||
   value === null ||
@@ -79,23 +108,13 @@ function readConfig(text: string): PeftConfig {
   };
   if (c.peft_type !== 'LORA') refuse('peft_type', 'must be "LORA"');
   if (c.bias !== undefined && c.bias !== 'none') refuse('bias', 'must be "none"');
-  // ways to adapt a model that this engine does not have; absent, null, false or empty where unused
-  const unsupported = [
-    'use_dora',
-    'modules_to_save',
-    'rank_pattern',
-    'alpha_pattern',
-    'fan_in_fan_out',
-    'lora_bias',
-    'target_parameters',
-    'trainable_token_indices',
-    'layer_replication',
-    'megatron_config',
-    'use_qalora',
-    'alora_invocation_tokens',
-    'arrow_config',
-  ];
-  for (const field of unsupported) if (!isEmpty(c[field])) refuse(field, 'is not supported');
+  if (typeof c.init_lora_weights === 'string' && CHANGES_BASE.test(c.init_lora_weights)) {
+    refuse('init_lora_weights', 'changes the base model too');
+  }
+  // DoRA, other ranks for some modules, whole modules beside the matrices, … and what peft has thought of since
+  for (const field of Object.keys(c)) {
+    if (!KNOWN.has(field) && !isEmpty(c[field])) refuse(field, 'is not supported');
+  }
   const { r: rank, lora_alpha: alpha } = c;
   if (typeof rank !== 'number' || !Number.isInteger(Math.log2(rank)) || rank < 1 || rank > MAX_RANK) {
     return refuse('r', `must be a power of 2 up to ${MAX_RANK}`);
