@@ -1,4 +1,4 @@
-/** The code of README.md, which test/node/demo.test.ts keeps the same: `npm run example first-steps`. */
+/** The code of README.md, word for word: `npm run example first-steps`. */
 import { Datum, ModelInput, ServiceClient } from '../src/index';
 
 const service = new ServiceClient();

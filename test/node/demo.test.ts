@@ -1,68 +1,26 @@
-/** The demo, driven as a user would, in a real browser; and the example script. Screenshots: test-artifacts/. */
-import { spawn } from 'node:child_process';
-import { mkdirSync, readFileSync } from 'node:fs';
-import { fileURLToPath } from 'node:url';
-import { chromium, type Browser, type Page } from 'playwright';
-import { createServer, type ViteDevServer } from 'vite';
+/** The demo's training tab, driven as a user would. */
+import { chromium, type Page } from 'playwright';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { browserArgs, findBrowser } from '../../scripts/find-browser.mjs';
+import { Demo, scored, shot, text } from './support/demo';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-const artifacts = `${root}/test-artifacts`;
 const WEBGPU_ARGS = [
   '--enable-unsafe-webgpu',
   '--enable-features=Vulkan',
   '--use-webgpu-adapter=swiftshader',
 ];
 
-let server: ViteDevServer;
-let address: string;
-let browser: Browser;
-
+let demo: Demo;
 beforeAll(async () => {
-  mkdirSync(artifacts, { recursive: true });
-  server = await createServer({
-    configFile: `${root}/demo/vite.config.ts`,
-    cacheDir: `${root}/node_modules/.vite-demo-test`,
-    logLevel: 'warn',
-    server: { port: 0, watch: null, hmr: false },
-  });
-  await server.listen();
-  address = server.resolvedUrls!.local[0]!;
-  browser = await chromium.launch({ executablePath: findBrowser(), args: browserArgs() });
+  demo = await Demo.start();
 });
+afterAll(() => demo.stop());
 
-afterAll(async () => {
-  await browser.close();
-  await server.close();
-});
-
-/** A page of the demo, and what its console complained about. */
-async function open(search: string, from = browser): Promise<{ page: Page; complaints: string[] }> {
-  const page = await from.newPage({ viewport: { width: 1280, height: 1000 } });
-  page.setDefaultTimeout(120_000);
-  const complaints: string[] = [];
-  page.on('pageerror', (error) => complaints.push(String(error)));
-  page.on('console', (message) => {
-    if (['error', 'warning'].includes(message.type())) complaints.push(message.text());
-  });
-  await page.goto(address + search);
-  return { page, complaints };
-}
-
-const text = (page: Page, id: string) => page.locator(`#${id}`).innerText();
 const stepOf = async (page: Page) => Number((await text(page, 'step')).split('/')[0]);
-const scored = (page: Page, column: string) =>
-  page
-    .getByText(/^\d\/8$/)
-    .and(page.locator(`#${column}-score`))
-    .waitFor();
-const shot = (page: Page, name: string) =>
-  page.screenshot({ path: `${artifacts}/${name}.png`, fullPage: true });
 
 describe('the demo', () => {
   test('trains, shows the loss falling, and says all seven examples afterwards', async () => {
-    const { page, complaints } = await open('?steps=20');
+    const { page, complaints } = await demo.open('?steps=20');
     await scored(page, 'before');
     expect(await text(page, 'model-card')).toContain('webtinker/pocket');
     expect(await page.locator('.datum').count()).toBe(7);
@@ -92,7 +50,7 @@ describe('the demo', () => {
   });
 
   test('stops within a step, keeps its settings in the address, and starts over', async () => {
-    const { page, complaints } = await open('?rank=8&lr=0.002&steps=500');
+    const { page, complaints } = await demo.open('?rank=8&lr=0.002&steps=500');
     await scored(page, 'before');
     expect(await page.getByLabel('Rank').inputValue()).toBe('8');
     expect(await page.getByLabel('Learning rate').inputValue()).toBe('0.002');
@@ -122,10 +80,10 @@ describe('the demo', () => {
   });
 
   test('says what went wrong when the model cannot be loaded', async () => {
-    const context = await browser.newContext();
+    const context = await demo.browser.newContext();
     await context.route('**/model.safetensors*', (route) => route.fulfill({ status: 503 }));
     const page = await context.newPage();
-    await page.goto(address);
+    await page.goto(demo.address);
     await page.getByRole('alert').filter({ hasText: 'model.safetensors' }).waitFor();
     expect(await page.getByRole('button', { name: 'Reload the page' }).isVisible()).toBe(true);
     expect(await page.locator('#loading').isVisible()).toBe(false);
@@ -139,7 +97,7 @@ describe('the demo', () => {
       args: [...browserArgs().filter((arg) => !WEBGPU_ARGS.includes(arg)), '--disable-features=WebGPU'],
     });
     try {
-      const { page } = await open('', plain);
+      const { page } = await demo.open('', plain);
       await page.getByRole('heading', { name: /needs WebGPU/ }).waitFor();
       expect(await text(page, 'no-webgpu')).toMatch(/Chrome or Edge/);
       expect(await page.getByRole('button', { name: 'Train' }).isVisible()).toBe(false);
@@ -147,39 +105,5 @@ describe('the demo', () => {
     } finally {
       await plain.close();
     }
-  });
-});
-
-/** Runs an example as `npm run example NAME` does; returns what it printed. */
-async function runExample(name: string): Promise<string> {
-  const child = spawn(process.execPath, ['scripts/run-example.mjs', name], { cwd: root });
-  let output = '';
-  child.stdout.on('data', (data) => (output += String(data)));
-  child.stderr.on('data', (data) => (output += String(data)));
-  const code = await new Promise((resolve) => child.on('close', resolve));
-  expect(code, output).toBe(0);
-  return output;
-}
-
-describe('npm run example', () => {
-  test('pig-latin prints the table, falling losses, and samples', async () => {
-    const output = await runExample('pig-latin');
-    expect(output).toMatch(/Input +Target +Weight/);
-    const losses = [...output.matchAll(/loss per token: (\d+\.\d+)/g)].map(([, loss]) => Number(loss));
-    expect(losses).toHaveLength(20);
-    expect(losses[5]).toBeLessThan(losses[0]!);
-    expect(losses.at(-1)).toBeLessThan(0.1);
-    expect(output.match(/^\d: "/gm)).toHaveLength(8);
-    expect(output.match(/^✓/gm)).toHaveLength(7);
-  });
-
-  test('first-steps is the code of the README, and does what it says', async () => {
-    const [, code] = readFileSync(`${root}/README.md`, 'utf8').match(/```ts\n(.*?)```/s)!;
-    const file = readFileSync(`${root}/examples/first-steps.ts`, 'utf8');
-    expect(file.slice(file.indexOf('import')).replace('../src/index', 'webtinker')).toBe(code);
-    const lines = (await runExample('first-steps')).trim().split('\n');
-    expect(lines.pop()!.trim()).toBe('anana-bay plit-say');
-    expect(lines).toHaveLength(20);
-    expect(Number(lines.at(-1))).toBeLessThan(Number(lines[0]) / 10);
   });
 });
