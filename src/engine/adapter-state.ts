@@ -9,7 +9,7 @@ import type {
 import { philoxUniform } from '../kernels/philox';
 import type { GpuContext } from './devices/webgpu/plan';
 import { copyBuffer, copyToHost } from './devices/webgpu/readback';
-import { LORA_ALPHA, type AdapterLayout } from './program/adapter';
+import type { AdapterLayout } from './program/adapter';
 import type { Submitted } from './turns';
 
 export type Vector = 'params' | 'grads' | 'm' | 'v';
@@ -95,10 +95,10 @@ export class AdapterState {
    * moments are zero.
    * @throws BadRequestError, before anything changes, if the saved matrices are not this adapter's
    */
-  restore({ matrices, optimizer, record }: SavedAdapter): void {
+  restore({ matrices, optimizer }: SavedAdapter): void {
     const { layout } = this;
     const params = initialAdapter(layout, this.seed);
-    fill(layout, params, matrices, scaleOfB(record.adapter));
+    fill(layout, params, matrices);
     const [m, v] = [new Float32Array(layout.length), new Float32Array(layout.length)];
     if (optimizer) {
       fill(layout, m, optimizer.m);
@@ -118,27 +118,16 @@ export class AdapterState {
 }
 
 /** A saved adapter as a flat vector; matrices it lacks are zero. @throws BadRequestError if it is not of this layout */
-export function flatAdapter(
-  layout: AdapterLayout,
-  { matrices, record }: SavedAdapter,
-): Float32Array<ArrayBuffer> {
+export function flatAdapter(layout: AdapterLayout, { matrices }: SavedAdapter): Float32Array<ArrayBuffer> {
   const flat = new Float32Array(layout.length);
-  fill(layout, flat, matrices, scaleOfB(record.adapter));
+  fill(layout, flat, matrices);
   return flat;
 }
 
-/** The engine scales every update by LORA_ALPHA / rank; an adapter made with another alpha has the difference put into B. */
-const scaleOfB = ({ alpha }: { readonly alpha: number }): number => alpha / LORA_ALPHA;
-
-/** Writes matrices into a flat vector; those of role B times `scaleB`. */
-function fill(
-  layout: AdapterLayout,
-  flat: Float32Array<ArrayBuffer>,
-  matrices: AdapterMatrices,
-  scaleB = 1,
-): void {
+/** Writes matrices into a flat vector. */
+function fill(layout: AdapterLayout, flat: Float32Array<ArrayBuffer>, matrices: AdapterMatrices): void {
   const unknown = new Set(matrices.keys());
-  for (const { name, role, shape, offset } of layout.parameters) {
+  for (const { name, shape, offset } of layout.parameters) {
     const matrix = matrices.get(name);
     if (!matrix) continue;
     unknown.delete(name);
@@ -148,8 +137,7 @@ function fill(
         `path: ${name} of the checkpoint is ${rows}×${columns}, of the model ${shape.join('×')}`,
       );
     }
-    const data = role === 'B' && scaleB !== 1 ? matrix.data.map((x) => x * scaleB) : matrix.data;
-    flat.set(data, offset);
+    flat.set(matrix.data, offset);
   }
   if (unknown.size > 0) {
     throw new BadRequestError(`path: the checkpoint has ${[...unknown][0]}, which this model does not train`);

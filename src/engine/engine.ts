@@ -237,12 +237,12 @@ export class Engine extends Records implements Backend {
   async unloadModel(modelId: string): Promise<void> {
     const { model, shared } = this.#trained(modelId);
     this.#models.delete(modelId);
-    this.ledger.endRun(modelId);
     const reason = new AbortedError(`model ${modelId} was unloaded before this request was done`);
     this.#scheduler.clear(modelId, reason);
     model.abandon(reason);
     await this.#scheduler.run(modelId, async () => {
       model.dispose();
+      this.ledger.endRun(modelId);
       await shared.release(model.layout);
     });
   }

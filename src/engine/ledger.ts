@@ -4,7 +4,7 @@
  * it; only what saves, loads or lists waits, and fails if storage does.
  */
 import type { SaveWeightsRequest } from '../api/contract/backend';
-import { BadRequestError, NotFoundError, StorageError } from '../api/contract/errors';
+import { BadRequestError, NotFoundError, StorageError, StorageFullError } from '../api/contract/errors';
 import { formatTinkerPath, parseTinkerPath } from '../api/contract/tinker-path';
 import type { CheckpointType, StorageKind } from '../api/contract/types';
 import type { Catalog } from '../checkpoints/catalog';
@@ -97,8 +97,20 @@ export class Ledger {
   }
 
   /**
-   * The catalog, when all that is known here is in it.
+   * The catalog to read or remove from, with what is known here in it. When there is no room for
+   * that, as it was: what makes room again must work.
    * @throws StorageError
+   */
+  catalog(): Promise<Catalog> {
+    return this.filed().catch((error: unknown) => {
+      if (error instanceof StorageFullError) return this.#open();
+      throw error;
+    });
+  }
+
+  /**
+   * The catalog to write to, when all that is known here is in it.
+   * @throws StorageError, StorageFullError
    */
   filed(): Promise<Catalog> {
     const filed = this.#last.then(() => this.#file());
@@ -176,7 +188,7 @@ export class Ledger {
     const { checkpointType } = parseTinkerPath(path);
     if (checkpointType !== type) throw new BadRequestError(WRONG_TYPE[type]);
     await this.#saves.get(path)?.catch(() => undefined);
-    const catalog = await this.filed();
+    const catalog = await this.catalog();
     return catalog.load(path, { optimizer });
   }
 
@@ -184,10 +196,8 @@ export class Ledger {
   async close(): Promise<void> {
     await Promise.allSettled(this.#saves.values());
     if (!this.#catalog) return;
-    await this.filed().then(
-      (catalog) => catalog.close(),
-      () => undefined,
-    );
+    await this.filed().catch(() => undefined);
+    await this.#catalog?.then((catalog) => catalog.close());
   }
 }
 

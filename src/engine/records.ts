@@ -37,41 +37,41 @@ export abstract class Records implements RecordsBackend {
   ) {}
 
   async listTrainingRuns(page: PageRequest): Promise<TrainingRunsPayload> {
-    return (await this.ledger.filed()).listRuns(page);
+    return (await this.ledger.catalog()).listRuns(page);
   }
 
   async getTrainingRun(trainingRunId: string): Promise<TrainingRunPayload> {
-    return (await this.ledger.filed()).getRun(trainingRunId);
+    return (await this.ledger.catalog()).getRun(trainingRunId);
   }
 
   async listCheckpoints(trainingRunId: string): Promise<CheckpointsListPayload> {
-    return (await this.ledger.filed()).listCheckpoints(trainingRunId);
+    return (await this.ledger.catalog()).listCheckpoints(trainingRunId);
   }
 
   async listUserCheckpoints(page: PageRequest): Promise<CheckpointsListPayload> {
-    return (await this.ledger.filed()).listUserCheckpoints(page);
+    return (await this.ledger.catalog()).listUserCheckpoints(page);
   }
 
   async getWeightsInfo(path: string): Promise<WeightsInfoPayload> {
-    const { adapter } = await (await this.ledger.filed()).find(path);
+    const { adapter } = await (await this.ledger.catalog()).find(path);
     const { baseModel, rank, trainAttn, trainMlp, trainUnembed } = adapter;
     return { baseModel, isLora: true, loraRank: rank, trainAttn, trainMlp, trainUnembed };
   }
 
   async deleteCheckpoint(path: string): Promise<void> {
-    return (await this.ledger.filed()).delete(path);
+    return (await this.ledger.catalog()).delete(path);
   }
 
   async setCheckpointPublic(path: string, isPublic: boolean): Promise<void> {
-    return (await this.ledger.filed()).setPublic(path, isPublic);
+    return (await this.ledger.catalog()).setPublic(path, isPublic);
   }
 
   async setCheckpointTtl(path: string, ttlSeconds: number | null): Promise<void> {
-    return (await this.ledger.filed()).setTtl(path, ttlSeconds);
+    return (await this.ledger.catalog()).setTtl(path, ttlSeconds);
   }
 
   async getCheckpointArchive(path: string): Promise<ArchivePayload> {
-    return { kind: 'blob', blob: await (await this.ledger.filed()).archive(path) };
+    return { kind: 'blob', blob: await (await this.ledger.catalog()).archive(path) };
   }
 
   async importCheckpoint(request: ImportCheckpointRequest): Promise<CheckpointPayload> {
@@ -80,17 +80,17 @@ export abstract class Records implements RecordsBackend {
   }
 
   async listSessions(page: PageRequest): Promise<readonly string[]> {
-    return (await this.ledger.filed()).listSessions(page);
+    return (await this.ledger.catalog()).listSessions(page);
   }
 
   async getSession(sessionId: string): Promise<SessionPayload> {
-    const catalog = await this.ledger.filed();
+    const catalog = await this.ledger.catalog();
     await catalog.getSession(sessionId);
     const trainingRunIds = await catalog.runsOfSession(sessionId);
     return { sessionId, trainingRunIds, samplerIds: this.samplersOf(sessionId) };
   }
 
   async getStorageUsage(): Promise<StorageUsagePayload> {
-    return (await this.ledger.filed()).usage();
+    return (await this.ledger.catalog()).usage();
   }
 }

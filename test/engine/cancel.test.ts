@@ -200,6 +200,15 @@ describe('a client that is unloaded', () => {
     expect((await engine.stats()).bytes).toBe(bytes);
   });
 
+  it('ends a save that has begun', async () => {
+    const run = await createModel(engine, fixture);
+    const request = { modelId: run, checkpointType: 'training', name: 'last', ttlSeconds: null } as const;
+    const saved = engine.saveWeights({ ...request, overwrite: false });
+    await engine.unloadModel(run);
+    const { path } = await saved;
+    expect((await engine.listCheckpoints(run)).checkpoints).toMatchObject([{ tinkerPath: path }]);
+  });
+
   it('a sampler stops in the midst of a request', async () => {
     const samplerId = await createSampler(engine, { base: 'untied' });
     let unloaded: Promise<void> | undefined;

@@ -1,11 +1,21 @@
 /** Saving, resuming, loading and sampling from checkpoints, on the real engine. */
 import { afterEach, beforeAll, describe, expect, it } from 'vitest';
 import type { SaveWeightsRequest } from '../../src/api/contract/backend';
-import { BadRequestError, ConflictError, NotFoundError, StorageError } from '../../src/api/contract/errors';
+import {
+  BadRequestError,
+  ConflictError,
+  NotFoundError,
+  StorageError,
+  StorageFullError,
+  UnprocessableEntityError,
+} from '../../src/api/contract/errors';
 import type { AdamParamsPayload, LoraConfigPayload } from '../../src/api/contract/types';
 import { Catalog } from '../../src/checkpoints/catalog';
 import { MemoryStore } from '../../src/checkpoints/memory-store';
+import type { Store } from '../../src/checkpoints/store';
 import { Engine } from '../../src/engine/engine';
+import { writeSafetensors } from '../../src/models/safetensors';
+import { FullStore } from '../checkpoints/support/full-store';
 import {
   createModel,
   createSampler,
@@ -36,7 +46,7 @@ beforeAll(async () => {
 });
 afterEach(() => Promise.all(opened.splice(0).map((engine) => engine.dispose())));
 
-async function open(store = new MemoryStore()): Promise<Engine> {
+async function open(store: Store = new MemoryStore()): Promise<Engine> {
   const engine = await openEngine(undefined, store);
   opened.push(engine);
   return engine;
@@ -332,6 +342,98 @@ describe('what is filed', () => {
     expect(await engine.debugGetAdapter(copy)).toEqual(await engine.debugGetAdapter(run));
     await expect(load(engine, copy, tinkerPath, true)).rejects.toThrow(BadRequestError);
   });
+});
+
+/** A store whose files are damaged on the way back, once it is told to. */
+class DamagingStore extends MemoryStore {
+  damaged = false;
+
+  override async readFile(folder: string, name: string): Promise<Blob | undefined> {
+    const file = await super.readFile(folder, name);
+    return file && this.damaged && name.endsWith('.safetensors') ? file.slice(0, file.size - 4) : file;
+  }
+}
+
+describe('a store that fails', () => {
+  it('by damage: loading is refused and changes nothing', async () => {
+    const store = new DamagingStore();
+    const engine = await open(store);
+    const run = await createModel(engine, fixture);
+    const path = await save(engine, run, 'a');
+    const modelPath = await saveSampler(engine, run, 'a');
+    await crossEntropy(engine, run, fixture.batch);
+    const before = await state(engine, run);
+    store.damaged = true;
+    await expect(load(engine, run, path, true)).rejects.toThrow(UnprocessableEntityError);
+    const sessionId = await sessionOf(engine);
+    const sampler = engine.createSampler({ kind: 'checkpoint', sessionId, modelPath });
+    await expect(sampler).rejects.toThrow(UnprocessableEntityError);
+    expect(await state(engine, run)).toEqual(before);
+    store.damaged = false;
+    await load(engine, run, path, true);
+  });
+
+  it('for lack of room: earlier checkpoints and the run are as they were', async () => {
+    const room = new FullStore(new MemoryStore(), 400_000);
+    const engine = await open(room.store);
+    const run = await createModel(engine, fixture);
+    const paths: string[] = [];
+    let full: unknown;
+    for (let i = 0; !full && i < 50; i++) {
+      await save(engine, run, String(i)).then(
+        (path) => paths.push(path),
+        (error: unknown) => (full = error),
+      );
+    }
+    expect(full).toBeInstanceOf(StorageFullError);
+    expect(paths.length).toBeGreaterThan(0);
+    await train(engine, run, 1);
+    await load(engine, run, paths.at(-1)!, true);
+    const { checkpoints } = await engine.listCheckpoints(run);
+    expect(checkpoints.map(({ tinkerPath }) => tinkerPath).sort()).toEqual(paths.sort());
+    // what makes room works, too
+    await engine.deleteCheckpoint(paths[0]!);
+    expect((await engine.listUserCheckpoints({ limit: 9, offset: 0 })).checkpoints).not.toHaveLength(0);
+  });
+});
+
+it('an imported adapter that leaves matrices out has fresh ones there, and another scale in B', async () => {
+  const engine = await open();
+  const [rank, size] = [4, 48];
+  const matrix = (shape: [number, number], of: number) => ({
+    shape,
+    data: Float32Array.from({ length: shape[0] * shape[1] }, (_, i) => Math.sin(of + i)),
+  });
+  const [a, b] = [matrix([rank, size], 1), matrix([size, rank], 2)];
+  const key = 'base_model.model.model.layers.0.self_attn.q_proj';
+  const file = writeSafetensors(
+    new Map([
+      [`${key}.lora_A.weight`, a],
+      [`${key}.lora_B.weight`, b],
+    ]),
+  );
+  const config = { peft_type: 'LORA', r: rank, lora_alpha: 16, target_modules: ['q_proj'] };
+  const { tinkerPath } = await engine.importCheckpoint({
+    sessionId: await sessionOf(engine),
+    source: {
+      'adapter_config.json': new Blob([JSON.stringify(config)]),
+      'adapter_model.safetensors': new Blob([file]),
+    },
+    name: 'q',
+    baseModel: 'tied',
+  });
+  expect(await engine.getWeightsInfo(tinkerPath)).toMatchObject({ loraRank: rank, trainMlp: false });
+  const model = await fresh(engine, { rank, trainMlp: false, trainUnembed: false });
+  const untouched = await engine.debugGetAdapter(model);
+  await train(engine, model, 2);
+  await load(engine, model, tinkerPath, false);
+  const expected = new Map(untouched);
+  expected.set('layers.0.self_attn.q_proj.lora_A', a.data);
+  expected.set(
+    'layers.0.self_attn.q_proj.lora_B',
+    b.data.map((x) => x / 2),
+  );
+  expect(await engine.debugGetAdapter(model)).toEqual(expected);
 });
 
 describe('without storage', () => {

@@ -31,7 +31,8 @@ export class FullStore {
       update: (collection, key, change) =>
         inner.update(collection, key, (current) => {
           const value = change(current);
-          const { length } = JSON.stringify(value ?? '');
+          // what is removed takes no room
+          const length = value ? JSON.stringify(value).length : 0;
           return take(length) < length ? full() : value;
         }),
       createFolder: async () => {
