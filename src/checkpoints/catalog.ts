@@ -18,36 +18,27 @@ import { archiveOf } from './archive';
 import type { CheckpointRecord, RunRecord, SaveOptions, SavedAdapter, SessionRecord } from './catalog-types';
 import { filesOf, readCheckpoint, writeCheckpoint } from './checkpoint-io';
 import { readImport } from './import';
+import { checkpointsOf, runsOf, sessionsOf, usageOf } from './listing';
 import {
+  asCheckpoint,
+  asRun,
+  asSession,
   checkpointPayload,
   expiry,
   isExpired,
   keyOf,
-  newestFirst,
   pageOf,
   pathOf,
   runPayload,
-  sizeOf,
 } from './records';
 import type { JsonRecord, Store } from './store';
+import { sweep, type Sweep } from './sweep';
 
 export interface CatalogOptions {
   /** milliseconds since 1970 */
   readonly now?: () => number;
 }
 
-/** What opening found to remove. */
-export interface Sweep {
-  /** folders that no record named */
-  readonly orphans: number;
-  /** checkpoints */
-  readonly expired: number;
-}
-
-// records are JSON of our own making
-const asCheckpoint = (record: JsonRecord): CheckpointRecord => record as unknown as CheckpointRecord;
-const asRun = (record: JsonRecord): RunRecord => record as unknown as RunRecord;
-const asSession = (record: JsonRecord): SessionRecord => record as unknown as SessionRecord;
 const asJson = (record: object): JsonRecord => record as JsonRecord;
 
 export class Catalog {
@@ -61,7 +52,7 @@ export class Catalog {
   private constructor(store: Store, { now = Date.now }: CatalogOptions) {
     this.#store = store;
     this.#now = now;
-    this.swept = this.#sweep();
+    this.swept = sweep(store, now);
     // no caller waits for it: what is left now is removed at the next start
     this.swept.catch(() => undefined);
   }
@@ -83,14 +74,13 @@ export class Catalog {
 
   /** Ids, newest first. */
   async listSessions(page: PageRequest): Promise<string[]> {
-    const { records } = await this.#store.list('sessions');
-    const sessions = newestFirst([...records.values()].map(asSession), ({ created }) => created);
+    const sessions = await sessionsOf(this.#store);
     return pageOf(sessions, page).items.map(({ sessionId }) => sessionId);
   }
 
   /** Ids of the runs of a session, oldest first. */
   async runsOfSession(sessionId: string): Promise<string[]> {
-    const runs = (await this.#runs()).filter((run) => run.sessionId === sessionId);
+    const runs = (await runsOf(this.#store)).filter((run) => run.sessionId === sessionId);
     return runs.map(({ trainingRunId }) => trainingRunId).reverse();
   }
 
@@ -108,14 +98,15 @@ export class Catalog {
   /** @throws NotFoundError */
   async getRun(trainingRunId: string): Promise<TrainingRunPayload> {
     const run = await this.getRunRecord(trainingRunId);
-    return runPayload(run, await this.#checkpoints(`${trainingRunId}/`));
+    return runPayload(run, await checkpointsOf(this.#store, this.#now(), `${trainingRunId}/`));
   }
 
   /** Newest first; runs without checkpoints are among them. */
   async listRuns(page: PageRequest): Promise<TrainingRunsPayload> {
-    const { items, cursor } = pageOf(await this.#runs(), page);
+    const { items, cursor } = pageOf(await runsOf(this.#store), page);
     const byRun = new Map<string, CheckpointRecord[]>(items.map((run) => [run.trainingRunId, []]));
-    for (const checkpoint of await this.#checkpoints()) byRun.get(checkpoint.trainingRunId)?.push(checkpoint);
+    for (const checkpoint of await checkpointsOf(this.#store, this.#now()))
+      byRun.get(checkpoint.trainingRunId)?.push(checkpoint);
     return { trainingRuns: items.map((run) => runPayload(run, byRun.get(run.trainingRunId)!)), cursor };
   }
 
@@ -205,7 +196,7 @@ export class Catalog {
    */
   async listCheckpoints(trainingRunId: string): Promise<CheckpointsListPayload> {
     const [checkpoints] = await Promise.all([
-      this.#checkpoints(`${trainingRunId}/`),
+      checkpointsOf(this.#store, this.#now(), `${trainingRunId}/`),
       this.getRunRecord(trainingRunId),
     ]);
     return { checkpoints: checkpoints.map(checkpointPayload), cursor: null };
@@ -213,7 +204,7 @@ export class Catalog {
 
   /** The checkpoints of all runs, newest first. */
   async listUserCheckpoints(page: PageRequest): Promise<CheckpointsListPayload> {
-    const { items, cursor } = pageOf(await this.#checkpoints(), page);
+    const { items, cursor } = pageOf(await checkpointsOf(this.#store, this.#now()), page);
     return { checkpoints: items.map(checkpointPayload), cursor };
   }
 
@@ -310,35 +301,14 @@ export class Catalog {
     }
   }
 
-  async usage(): Promise<StorageUsagePayload> {
-    const bytes = new Map<string, number>();
-    for (const record of await this.#checkpoints()) {
-      bytes.set(record.trainingRunId, (bytes.get(record.trainingRunId) ?? 0) + sizeOf(record));
-    }
-    const runs = [...bytes].map(([trainingRunId, n]) => ({ trainingRunId, bytes: n }));
-    runs.sort((a, b) => b.bytes - a.bytes);
-    const total = runs.reduce((n, run) => n + run.bytes, 0);
-    return { kind: this.#store.kind, bytes: total, runs, ...(await this.#store.space()) };
+  usage(): Promise<StorageUsagePayload> {
+    return usageOf(this.#store, this.#now());
   }
 
   /** Ends the store as well. */
   async close(): Promise<void> {
     await this.swept.catch(() => undefined);
     await this.#store.close();
-  }
-
-  /** All runs, newest first. */
-  async #runs(): Promise<RunRecord[]> {
-    const { records } = await this.#store.list('runs');
-    return newestFirst([...records.values()].map(asRun), ({ created }) => created);
-  }
-
-  /** Those that have not expired, newest first. */
-  async #checkpoints(prefix?: string): Promise<CheckpointRecord[]> {
-    const { records } = await this.#store.list('checkpoints', prefix);
-    const now = this.#now();
-    const all = [...records.values()].map(asCheckpoint).filter((record) => !isExpired(record, now));
-    return newestFirst(all, ({ time }) => time);
   }
 
   #present(found: JsonRecord | undefined, path: string): CheckpointRecord {
@@ -362,31 +332,5 @@ export class Catalog {
   /** Of a checkpoint that is gone: what cannot be removed now is an orphan, removed at the next start. */
   async #removeFolder({ folder }: CheckpointRecord): Promise<void> {
     await this.#store.removeFolder(folder).catch(() => undefined);
-  }
-
-  async #sweep(): Promise<Sweep> {
-    // before the records: see `Store.listFolders`
-    const folders = await this.#store.listFolders();
-    const { records, damaged } = await this.#store.list('checkpoints');
-    const named = new Set<string>();
-    let expired = 0;
-    for (const [key, record] of records) {
-      named.add(asCheckpoint(record).folder);
-      if (!isExpired(asCheckpoint(record), this.#now())) continue;
-      let removed: CheckpointRecord | undefined;
-      await this.#store.update('checkpoints', key, (current) => {
-        // another tab may have saved under its name, or given it time
-        if (!current || !isExpired(asCheckpoint(current), this.#now())) return current;
-        removed = asCheckpoint(current);
-        return undefined;
-      });
-      if (!removed) continue;
-      await this.#removeFolder(removed);
-      expired++;
-    }
-    // a record that cannot be read may name any of them
-    const orphans = damaged.length > 0 ? [] : folders.filter((folder) => !named.has(folder));
-    for (const folder of orphans) await this.#store.removeFolder(folder);
-    return { orphans: orphans.length, expired };
   }
 }

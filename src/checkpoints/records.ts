@@ -3,7 +3,13 @@ import type { PageRequest } from '../api/contract/backend';
 import { BadRequestError } from '../api/contract/errors';
 import { checkpointIdOf, formatTinkerPath } from '../api/contract/tinker-path';
 import type { CheckpointPayload, CursorPayload, TrainingRunPayload } from '../api/contract/types';
-import type { CheckpointRecord, RunRecord } from './catalog-types';
+import type { CheckpointRecord, RunRecord, SessionRecord } from './catalog-types';
+import type { JsonRecord } from './store';
+
+// records are JSON of our own making
+export const asCheckpoint = (record: JsonRecord): CheckpointRecord => record as unknown as CheckpointRecord;
+export const asRun = (record: JsonRecord): RunRecord => record as unknown as RunRecord;
+export const asSession = (record: JsonRecord): SessionRecord => record as unknown as SessionRecord;
 
 /** `RUN/weights/NAME`: the key of a checkpoint's record. */
 export const keyOf = (
@@ -50,10 +56,6 @@ export function runPayload(run: RunRecord, checkpoints: readonly CheckpointRecor
     userMetadata: run.userMetadata,
   };
 }
-
-/** Sorts by a time, newest first; ISO 8601 in UTC sorts as text. */
-export const newestFirst = <T>(items: Iterable<T>, time: (item: T) => string): T[] =>
-  [...items].sort((a, b) => (time(a) < time(b) ? 1 : time(a) > time(b) ? -1 : 0));
 
 /**
  * One page of a list.

@@ -2,10 +2,11 @@
 import * as Comlink from 'comlink';
 import { openDB } from 'idb';
 import { toWire, type ErrorWire } from '../../../src/api/contract/errors';
-import { Catalog, type Sweep } from '../../../src/checkpoints/catalog';
+import { Catalog } from '../../../src/checkpoints/catalog';
 import { MemoryStore } from '../../../src/checkpoints/memory-store';
 import { OpfsStore } from '../../../src/checkpoints/opfs-store';
 import type { Store } from '../../../src/checkpoints/store';
+import type { Sweep } from '../../../src/checkpoints/sweep';
 import { storeContract } from '../store-contract';
 import { churn, type Event, Judge } from './journal';
 import { listMany, manyRecords } from './many';
