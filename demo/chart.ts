@@ -40,7 +40,7 @@ export class LossChart {
           y: { range: (_, __, max) => [0, Math.max(1, Math.ceil(max))] },
         },
         axes: [
-          { ...axis, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] },
+          { ...axis, size: 32, incrs: [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000] },
           { ...axis, size: 36, space: 48 },
         ],
         series: [

@@ -60,7 +60,10 @@ export function checkpointRow(
   const askAndResume = async () => {
     const question = askBeforeResume();
     if (question !== undefined && !(await ask(buttons, question, 'Resume', 'Cancel'))) return;
-    if (typeof resume === 'function') await run(resume);
+    if (typeof resume !== 'function') return;
+    main.textContent = 'Resuming …';
+    await run(resume);
+    main.textContent = 'Resume';
   };
   const askAndRemove = async () => {
     if (await ask(buttons, `Delete ${name} for good?`, 'Delete', 'Keep')) await run(remove);
@@ -80,7 +83,7 @@ export function checkpointRow(
   });
   isPublic.addEventListener('change', () => void run(() => actions.setPublic(isPublic.checked)));
 
-  return h(
+  const row = h(
     'tr',
     {},
     h('th', { scope: 'row', title: checkpoint.tinkerPath }, name),
@@ -95,6 +98,8 @@ export function checkpointRow(
     cell('Public', '', isPublic),
     cell('', 'actions', buttons),
   );
+  row.dataset.path = checkpoint.tinkerPath;
+  return row;
 }
 
 /** A menu that shows when a checkpoint expires, and changes it. */

@@ -12,13 +12,15 @@ export class ImportPanel {
     this.#session = session;
     this.#onImported = onImported;
     this.#files.addEventListener('change', () => void this.#take([...this.#files.files!]));
+    // anywhere on the page: beside the field the browser would open the file in place of the page
+    const page = byId('checkpoints-page');
     const zone = byId('import-drop');
-    zone.addEventListener('dragover', (event) => {
+    page.addEventListener('dragover', (event) => {
       event.preventDefault();
       zone.classList.add('over');
     });
-    for (const end of ['dragleave', 'drop']) zone.addEventListener(end, () => zone.classList.remove('over'));
-    zone.addEventListener('drop', (event) => {
+    for (const end of ['dragleave', 'drop']) page.addEventListener(end, () => zone.classList.remove('over'));
+    page.addEventListener('drop', (event) => {
       event.preventDefault();
       void this.#take([...event.dataTransfer!.files]);
     });

@@ -80,6 +80,7 @@ async function start(): Promise<void> {
       await train.resume(tinkerPath, name, () => tabs.show('train'));
     },
     onSample: (checkpoint, name) => stream.open(checkpoint, name),
+    onDeleted: (checkpoint) => stream.forget(checkpoint),
     onChange: () => list(),
   });
   const list = async () => {

@@ -12,6 +12,7 @@ export interface RunsPanelEvents {
   /** rejects with what the list then shows */
   onResume(checkpoint: Checkpoint, name: string): Promise<void>;
   onSample(checkpoint: Checkpoint, name: string): void;
+  onDeleted(checkpoint: Checkpoint): void;
   /** the list has changed */
   onChange(): Promise<void>;
 }
@@ -53,7 +54,13 @@ export class RunsPanel {
     const shown = JSON.stringify([runs, checkpoints]);
     if (shown === this.#shown) return;
     this.#shown = shown;
+    const focused = document.activeElement;
+    const path = focused?.closest('tr')?.dataset.path;
     this.#list.replaceChildren(...runs.map((run) => this.#card(run, byRun.get(run.trainingRunId)!)));
+    // the control that was used is another element now
+    const row = [...this.#list.querySelectorAll('tr')].find((row) => row.dataset.path === path);
+    const controls = row?.querySelectorAll<HTMLElement>('[aria-label]') ?? [];
+    [...controls].find(({ ariaLabel }) => ariaLabel === focused?.ariaLabel)?.focus();
   }
 
   #card(run: TrainingRun, checkpoints: readonly Checkpoint[]): HTMLElement {
@@ -125,6 +132,7 @@ export class RunsPanel {
       remove: async () => {
         await change(rest.deleteCheckpointFromTinkerPath(tinkerPath));
         forgetLosses(tinkerPath);
+        this.#events.onDeleted(checkpoint);
         byId('runs-title').focus();
       },
       setPublic: (isPublic: boolean) =>

@@ -33,6 +33,11 @@ export class StreamPanel {
     byId('stream-prompt').focus({ preventScroll: true });
   }
 
+  /** Hides the panel if it shows this checkpoint, which is no more. */
+  forget({ tinkerPath }: Checkpoint): void {
+    if (tinkerPath === this.#tinkerPath) this.close();
+  }
+
   /** Hides the panel, and frees its sampler. */
   close(): void {
     this.#streaming?.abort();

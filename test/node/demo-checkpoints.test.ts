@@ -73,7 +73,8 @@ describe('runs and checkpoints', () => {
   });
 
   test('after a reload it is listed, and training goes on as if it had never stopped', async () => {
-    await page.goto(`${demo.address}?tab=checkpoints&steps=3`);
+    await page.getByRole('tab', { name: 'Runs and checkpoints' }).click();
+    expect(new URL(page.url()).searchParams.get('tab')).toBe('checkpoints');
     await page.reload();
     await runs().waitFor();
     expect(await runs().count()).toBe(1);
