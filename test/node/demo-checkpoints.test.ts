@@ -154,11 +154,18 @@ describe('runs and checkpoints', () => {
     await scored(page, 'after');
     await page.getByRole('tab', { name: 'Runs and checkpoints' }).click();
 
+    // what peft writes is these two files, unpacked
+    execFileSync('tar', ['-xf', archive, '-C', folder]);
+    const files = ['adapter_config.json', 'adapter_model.safetensors'].map((name) => join(folder, name));
+    await page.locator('#import-files').setInputFiles(files);
+    await page.getByText('Imported “imported”.').waitFor();
+    expect(await rows()).toHaveLength(6);
+
     const broken = join(folder, 'broken.tar');
     writeFileSync(broken, 'not a tar');
     await page.locator('#import-files').setInputFiles(broken);
     await alertWith(/^UnprocessableEntityError: /).waitFor();
-    expect(await rows()).toHaveLength(5);
+    expect(await rows()).toHaveLength(6);
   });
 
   test('flags and lifetimes stay; another tab sees what this one deletes', async () => {
@@ -182,8 +189,8 @@ describe('runs and checkpoints', () => {
     ).toBe('in 7 days');
     await button('Delete step-3').first().click();
     await button('Keep').click();
-    expect(await rows()).toHaveLength(5);
-    for (let left = 4; left >= 3; left--) {
+    expect(await rows()).toHaveLength(6);
+    for (let left = 5; left >= 4; left--) {
       await button('Delete step-3').first().click();
       await button('Delete').click();
       await expect.poll(async () => (await rows()).length).toBe(left);
@@ -195,7 +202,7 @@ describe('runs and checkpoints', () => {
     await button('Download step-3').first().click();
     await alertWith(/^NotFoundError: .*step-3/).waitFor();
     await page.evaluate(() => dispatchEvent(new Event('focus')));
-    await expect.poll(async () => (await rows()).length).toBe(3);
+    await expect.poll(async () => (await rows()).length).toBe(4);
     expect(complaints).toEqual([]);
     await second.page.close();
   });
