@@ -8,7 +8,9 @@ const layers = [
   ['contract', 'src/api/contract/**', []],
   ['kernels', 'src/kernels/**', []],
   ['models', 'src/models/**', ['contract']],
-  ['checkpoints', 'src/checkpoints/**', ['contract', 'models']],
+  ['checkpoints', 'src/checkpoints/*', ['contract', 'models']],
+  // Node's own; nothing that a browser loads may import it
+  ['folder', 'src/checkpoints/node/**', ['contract', 'checkpoints']],
   ['engine', 'src/engine/**', ['contract', 'kernels', 'models', 'checkpoints']],
   // the one file of the clients that starts an engine
   ['door', 'src/api/local-backend.ts', ['contract', 'api', 'engine']],
@@ -79,6 +81,16 @@ export default defineConfig(
             })),
           ],
         },
+      ],
+    },
+  },
+  {
+    files: ['src/**'],
+    ignores: ['src/checkpoints/node/**'],
+    rules: {
+      'no-restricted-imports': [
+        'error',
+        { patterns: [{ group: ['node:*'], message: 'Only src/checkpoints/node may use what Node has.' }] },
       ],
     },
   },

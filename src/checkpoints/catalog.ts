@@ -249,7 +249,8 @@ export class Catalog {
   }
 
   /**
-   * The adapter as a `.tar` that reads its files from disk when it is read itself.
+   * The adapter as a `.tar` that reads its files from disk when it is read itself, which fails when
+   * the checkpoint has been deleted or replaced by then.
    * @throws NotFoundError as `find`
    * @throws UnprocessableEntityError if a file is missing or of another size
    */

@@ -23,6 +23,7 @@ beforeAll(async () => {
     build: {
       ssr: fileURLToPath(new URL('support/saver.ts', import.meta.url)),
       outDir: root,
+      emptyOutDir: false,
       rollupOptions: { output: { entryFileNames: 'saver.mjs' } },
     },
     ssr: { noExternal: true },
