@@ -40,6 +40,9 @@ export function formatCount(n: number): string {
   return Math.round(n).toLocaleString('en');
 }
 
+/** 1 → "1 step", 2 → "2 steps". */
+export const counted = (n: number, what: string): string => `${formatCount(n)} ${what}${n === 1 ? '' : 's'}`;
+
 /** What went wrong, in words. */
 export function messageOf(error: unknown): string {
   return error instanceof Error ? error.message : String(error);

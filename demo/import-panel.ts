@@ -37,8 +37,8 @@ export class ImportPanel {
       const source = archive ?? Object.fromEntries(files.map((file) => [file.name, file]));
       const name = archive ? archive.name.replace(/\.tar$/, '') : 'imported';
       await this.#session.rest.importCheckpoint(source, { name, baseModel: BASE_MODEL });
-      status.textContent = `Imported “${name}”.`;
       await this.#onImported();
+      status.textContent = `Imported “${name}”.`;
     } catch (error) {
       status.textContent = '';
       problem.textContent = problemOf(error);

@@ -1,6 +1,6 @@
 /** Starts the engine, shows how far it is, then hands the page to its panels. */
 import { TinkerError, WebGPUUnavailableError, type ProgressEvent } from '../src/index';
-import { byId, formatBytes, messageOf } from './dom';
+import { byId, counted, formatBytes, messageOf } from './dom';
 import { EnginePanel, showModelCard } from './engine-panel';
 import { ImportPanel } from './import-panel';
 import { RunsPanel } from './runs-panel';
@@ -74,7 +74,9 @@ async function start(): Promise<void> {
   const storage = new StoragePanel(session);
   const runs = new RunsPanel(session, {
     askBeforeResume: () =>
-      train.unsavedSteps > 0 ? `Drop ${train.unsavedSteps} unsaved steps of the Train tab?` : undefined,
+      train.unsavedSteps > 0
+        ? `Drop ${counted(train.unsavedSteps, 'unsaved step')} of the Train tab?`
+        : undefined,
     onResume: async ({ tinkerPath }, name) => {
       if (train.busy) throw new Error('The Train tab is at work: stop it first, or wait until it has ended.');
       await train.resume(tinkerPath, name, () => tabs.show('train'));

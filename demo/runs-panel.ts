@@ -27,6 +27,8 @@ export class RunsPanel {
   readonly #events: RunsPanelEvents;
   readonly #list = byId('runs-list');
   #limit = PAGE;
+  /** of refreshes: the latest one counts */
+  #turn = 0;
   /** what is shown, to leave the page alone when nothing changed */
   #shown = '';
 
@@ -42,6 +44,7 @@ export class RunsPanel {
   /** Lists what is there now. What this or another page did since appears. */
   async refresh(): Promise<void> {
     const { rest } = this.#session;
+    const turn = ++this.#turn;
     const { checkpoints, cursor } = await rest.listUserCheckpoints({ limit: this.#limit });
     const byRun = new Map<string, Checkpoint[]>();
     for (const checkpoint of checkpoints) {
@@ -49,9 +52,11 @@ export class RunsPanel {
       byRun.set(trainingRunId, [...(byRun.get(trainingRunId) ?? []), checkpoint]);
     }
     const runs = await Promise.all([...byRun.keys()].map((id) => rest.getTrainingRun(id)));
+    if (turn !== this.#turn) return;
     byId('runs-empty').hidden = checkpoints.length > 0;
     byId('runs-more').hidden = checkpoints.length >= (cursor?.totalCount ?? 0);
-    const shown = JSON.stringify([runs, checkpoints]);
+    const minute = Math.floor(Date.now() / 60_000); // “5 minutes ago” is another text then
+    const shown = JSON.stringify([runs, checkpoints, minute]);
     if (shown === this.#shown) return;
     this.#shown = shown;
     const focused = document.activeElement;

@@ -1,5 +1,5 @@
 /** What checkpoints take of the room that the browser grants, and whether it has promised to keep them. */
-import { byId, fillFacts, formatBytes } from './dom';
+import { byId, counted, fillFacts, formatBytes } from './dom';
 import type { Session } from './session';
 
 export class StoragePanel {
@@ -17,7 +17,7 @@ export class StoragePanel {
     byId('storage-checkpoints').style.width = share(bytes);
     byId('storage-rest').style.width = share(Math.max(0, (estimate?.usage ?? 0) - bytes));
     fillFacts(byId('storage-facts'), [
-      ['Checkpoints', `${formatBytes(bytes)} in ${runs.length} ${runs.length === 1 ? 'run' : 'runs'}`],
+      ['Checkpoints', `${formatBytes(bytes)} in ${counted(runs.length, 'run')}`],
       ...(estimate
         ? ([
             ['This site in all', formatBytes(estimate.usage)],

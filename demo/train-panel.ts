@@ -1,7 +1,7 @@
 /** Train, Stop, Start over and Save; settings, readouts and the loss curve. */
 import type { Datum } from '../src/index';
 import { LossChart } from './chart';
-import { byId, formatCount, h } from './dom';
+import { byId, counted, formatCount, h } from './dom';
 import { lossesOf, rememberLosses } from './loss-history';
 import { EXAMPLES, datumOf, rowsOf, type TokenRows } from './pig-latin';
 import { SaveForm } from './save-form';
@@ -170,9 +170,10 @@ export class TrainPanel {
     const seconds = ((times.at(-1)! - times[0]!) / 1000).toFixed(1);
     const done = this.#step - start;
     this.#busy('sampling');
-    this.#say(`${this.#stopAsked ? 'Stopped' : 'Done'} after ${done} steps in ${seconds} s. Sampling …`);
+    const outcome = `${this.#stopAsked ? 'Stopped' : 'Done'} after ${counted(done, 'step')} in ${seconds} s.`;
+    this.#say(`${outcome} Sampling …`);
     if (done > 0) await this.#events.onPause();
-    this.#say(`${this.#stopAsked ? 'Stopped' : 'Done'} after ${done} steps in ${seconds} s.`);
+    this.#say(outcome);
   }
 
   async #startOver(): Promise<void> {

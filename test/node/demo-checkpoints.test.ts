@@ -207,16 +207,19 @@ describe('runs and checkpoints', () => {
     await second.page.close();
   });
 
-  test('fits a phone', async () => {
-    await page.setViewportSize({ width: 390, height: 844 });
-    for (const name of ['Runs and checkpoints', 'Train']) {
-      await page.getByRole('tab', { name }).click();
-      const overflow = await page.evaluate(() => {
-        const { scrollWidth, clientWidth } = document.documentElement;
-        return scrollWidth - clientWidth;
-      });
-      expect(overflow).toBe(0);
-      await shot(page, `demo-phone-${name.split(' ')[0]!.toLowerCase()}`);
+  test('fits any screen: no button is cut off', async () => {
+    for (const width of [1280, 1000, 830, 390]) {
+      await page.setViewportSize({ width, height: 844 });
+      for (const name of ['Runs and checkpoints', 'Train']) {
+        await page.getByRole('tab', { name }).click();
+        const overflow = await page.evaluate(() =>
+          [document.documentElement, ...document.querySelectorAll('.run .scroll, #samples .scroll')].map(
+            ({ scrollWidth, clientWidth }) => scrollWidth - clientWidth,
+          ),
+        );
+        expect(Math.max(...overflow), `${name} at ${width} pixels`).toBe(0);
+        if (width === 390) await shot(page, `demo-phone-${name.split(' ')[0]!.toLowerCase()}`);
+      }
     }
   });
 });
