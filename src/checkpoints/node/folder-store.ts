@@ -4,7 +4,7 @@
  *   records/COLLECTION/KEY.json     see `record-files.ts`
  *   folders/ID/FILE                 the files of checkpoints
  *   writing/ID~PROCESS              marks folders that PROCESS writes now
- *   tmp/PROCESS~ID                  files before they are renamed
+ *   tmp/PROCESS~ID                  files before they are renamed, and claims
  *   mutex/NUMBER                    see `mutex.ts`
  */
 import { randomUUID } from 'node:crypto';

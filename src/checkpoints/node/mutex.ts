@@ -1,14 +1,17 @@
 /**
  * One at a time, across processes, and across the death of any of them.
  *
- * The directory holds numbered files. The highest number is the lock: who made
- * it holds the lock until the file is empty, or until its process is gone. The
- * next holder links the next number, which only one can; lower numbers are
- * rubbish. A process that slept over all this may still link a number that
- * others have removed since, but then sees a higher one and knows it was late.
+ * A process that wants its turn makes an empty file with its name, its claim,
+ * and links it to the next number in the directory of the mutex, which only one
+ * can. It holds the lock until it removes the claim, or dies. Nothing is written
+ * into these files, so that the lock can be had on a full disk as well.
+ *
+ * Lower numbers are rubbish. A process that slept over all this may still link a
+ * number that others have removed since, but then sees a higher one and knows it
+ * was late.
  */
 import { randomUUID } from 'node:crypto';
-import { link, readdir, readFile, truncate, unlink, utimes, writeFile } from 'node:fs/promises';
+import { link, readdir, rm, stat, utimes, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { StorageError } from '../../api/contract/errors';
@@ -21,16 +24,26 @@ const PATIENCE_MS = 120_000;
 
 const codeOf = (error: unknown): string | undefined => (error as NodeJS.ErrnoException).code;
 
+/** The identity of a file, and under how many names it is known; undefined when it is gone. */
+async function identify(file: string): Promise<{ readonly ino: bigint; readonly nlink: bigint } | undefined> {
+  try {
+    return await stat(file, { bigint: true });
+  } catch (error) {
+    if (codeOf(error) === 'ENOENT') return undefined;
+    throw error;
+  }
+}
+
 export class Mutex {
   readonly #directory: string;
-  /** for a file before it is linked */
-  readonly #temporary: () => string;
+  readonly #claims: string;
   /** the turns of this process */
   #last: Promise<unknown> = Promise.resolve();
 
-  constructor(directory: string, temporaryDirectory: string) {
+  /** @param claims a directory on the same disk; files in it are named `PROCESS~…` */
+  constructor(directory: string, claims: string) {
     this.#directory = directory;
-    this.#temporary = () => join(temporaryDirectory, `${SELF}~${randomUUID()}`);
+    this.#claims = claims;
   }
 
   /**
@@ -39,14 +52,12 @@ export class Mutex {
    */
   run<T>(action: (number: number) => Promise<T>): Promise<T> {
     const turn = this.#last.then(async () => {
-      const number = await this.#acquire();
+      const claim = join(this.#claims, `${SELF}~${randomUUID()}`);
+      await writeFile(claim, '', { flag: 'wx' });
       try {
-        return await action(number);
+        return await action(await this.#acquire(claim));
       } finally {
-        // gone only if the lease ran out
-        await truncate(this.#file(number)).catch((error: unknown) => {
-          if (codeOf(error) !== 'ENOENT') throw error;
-        });
+        await rm(claim, { force: true });
       }
     });
     this.#last = turn.catch(() => undefined);
@@ -59,35 +70,28 @@ export class Mutex {
     return top === 0 || (await this.#isFree(top)) ? top : undefined;
   }
 
-  async #acquire(): Promise<number> {
-    const claim = this.#temporary();
-    await writeFile(claim, SELF, { flag: 'wx' });
-    try {
-      for (const start = Date.now(); Date.now() - start < PATIENCE_MS;) {
-        const numbers = await this.#numbers();
-        const top = numbers[0] ?? 0;
-        if (top > 0 && !(await this.#isFree(top))) {
-          await sleep(1 + Math.random() * 4);
-          continue;
-        }
-        const next = this.#file(top + 1);
-        // the lease begins now
-        await utimes(claim, new Date(), new Date());
-        try {
-          await link(claim, next);
-        } catch (error) {
-          if (codeOf(error) === 'EEXIST') continue;
-          throw error;
-        }
-        const [highest] = await this.#numbers();
-        if (highest === top + 1) {
-          await Promise.all(numbers.map((number) => this.#remove(number)));
-          return highest;
-        }
-        await this.#remove(top + 1);
+  async #acquire(claim: string): Promise<number> {
+    for (const start = Date.now(); Date.now() - start < PATIENCE_MS;) {
+      const numbers = await this.#numbers();
+      const top = numbers[0] ?? 0;
+      if (top > 0 && !(await this.#isFree(top))) {
+        await sleep(1 + Math.random() * 4);
+        continue;
       }
-    } finally {
-      await unlink(claim);
+      // the lease begins now
+      await utimes(claim, new Date(), new Date());
+      try {
+        await link(claim, this.#file(top + 1));
+      } catch (error) {
+        if (codeOf(error) === 'EEXIST') continue;
+        throw error;
+      }
+      const [highest] = await this.#numbers();
+      if (highest === top + 1) {
+        await Promise.all(numbers.map((number) => rm(this.#file(number), { force: true })));
+        return highest;
+      }
+      await rm(this.#file(top + 1), { force: true });
     }
     throw new StorageError('checkpoints: another process is writing to this folder and does not finish');
   }
@@ -104,19 +108,15 @@ export class Mutex {
 
   async #isFree(number: number): Promise<boolean> {
     const file = this.#file(number);
-    try {
-      const holder = await readFile(file, 'utf8');
-      return holder === '' || ageOf(file) > LEASE_MS || isGone(holder, file);
-    } catch (error) {
-      // a higher number has come
-      if (codeOf(error) === 'ENOENT') return false;
-      throw error;
+    const lock = await identify(file);
+    // a higher number has come
+    if (!lock) return false;
+    if (lock.nlink === 1n || ageOf(file) > LEASE_MS) return true;
+    for (const name of await readdir(this.#claims)) {
+      const claim = join(this.#claims, name);
+      if ((await identify(claim))?.ino === lock.ino) return isGone(name.split('~')[0]!, claim);
     }
-  }
-
-  async #remove(number: number): Promise<void> {
-    await unlink(this.#file(number)).catch((error: unknown) => {
-      if (codeOf(error) !== 'ENOENT') throw error;
-    });
+    // the claim was removed just now
+    return true;
   }
 }

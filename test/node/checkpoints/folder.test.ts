@@ -1,6 +1,7 @@
 /** What can happen to a folder on disk: damage, other programs, processes that die at bad moments. */
 import { createHash } from 'node:crypto';
 import {
+  linkSync,
   mkdirSync,
   mkdtempSync,
   readdirSync,
@@ -88,34 +89,39 @@ test('what is no checkpoint is left alone', async () => {
 test('a lock is taken over from the dead at once, from the living never', async () => {
   const catalog = await open();
   await catalog.save(sample(1));
-  const put = (name: string, holder: string, ago: number): void => {
-    const file = join(folder, 'mutex', name);
-    writeFileSync(file, holder);
-    utimesSync(file, seconds(ago), seconds(ago));
+  /** Locks as if by another process, whose claim is so many seconds old. */
+  const lock = (number: string, holder: string, ago: number): string => {
+    const claim = join(folder, 'tmp', `${holder}~${number}`);
+    writeFileSync(claim, '');
+    utimesSync(claim, seconds(ago), seconds(ago));
+    linkSync(claim, join(folder, 'mutex', number));
+    return claim;
   };
   const holders: [string, number][] = [
     [dead(HERE), 0],
     // this very process, but started at another time
     [`${HERE}.${process.pid}.0`, 0],
-    // torn by a power cut
-    ['', 0],
     // another machine's, and older than any holder gets
     [dead('0123456789ab'), 61],
   ];
   for (const [i, [holder, ago]] of holders.entries()) {
-    put(String(1000 + i * 10), holder, ago);
+    lock(String(1000 + i * 10), holder, ago);
     const start = Date.now();
     await catalog.save(sample(2 + i));
     expect(Date.now() - start, holder).toBeLessThan(5000);
     expect(list('mutex').map(Number)).toEqual([1001 + i * 10]);
   }
+  // of a store that was copied: nobody's
+  writeFileSync(join(folder, 'mutex', '1500'), '');
+  await catalog.save(sample(8));
+  expect(list('mutex')).toEqual(['1501']);
   // another machine's, just now: waited for until it is let go
-  put('2000', dead('0123456789ab'), 0);
+  const claim = lock('2000', dead('0123456789ab'), 0);
   let saved = false;
   const saving = catalog.save(sample(9)).then(() => (saved = true));
   await new Promise((done) => setTimeout(done, 300));
   expect(saved).toBe(false);
-  writeFileSync(join(folder, 'mutex', '2000'), '');
+  rmSync(claim);
   await saving;
 });
 
