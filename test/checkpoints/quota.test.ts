@@ -44,6 +44,15 @@ test('a checkpoint over the quota is a typed error, and leaves what there was', 
   expect(await tab.tryLoad(name, 1), 'folders').toBe(2);
 });
 
+test('what makes room works where there is none', async () => {
+  const name = `test-${crypto.randomUUID()}`;
+  for (const seed of [1, 2]) expect(await tab.trySave(name, seed, 2)).toBeUndefined();
+  await setQuota(1);
+  expect(await tab.trySave(name, 3, 2)).toMatchObject({ name: 'StorageFullError' });
+  expect(await tab.tryDelete(name, 2)).toBeUndefined();
+  expect(await tab.tryLoad(name, 1), 'folders').toBe(1);
+});
+
 test('what the browser says of its space is passed on', async () => {
   const name = `test-${crypto.randomUUID()}`;
   await tab.trySave(name, 1, 2);

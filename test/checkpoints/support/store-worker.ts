@@ -125,6 +125,19 @@ const calls = {
     return foldersOf(name);
   },
 
+  /** Deletes what `trySave` saved; undefined, or what was thrown. */
+  tryDelete: async (name: string, seed: number): Promise<ErrorWire | undefined> => {
+    const catalog = await Catalog.open(await OpfsStore.open({ name }));
+    try {
+      await catalog.delete(pathOf(sample(seed)));
+      return undefined;
+    } catch (error) {
+      return toWire(error);
+    } finally {
+      await catalog.close();
+    }
+  },
+
   usage: async (name: string): ReturnType<Catalog['usage']> => {
     const catalog = await Catalog.open(await OpfsStore.open({ name }));
     const usage = await catalog.usage();
