@@ -65,12 +65,12 @@ test('two tabs share what either saves', async () => {
   const paths = await Promise.all([ask(one, 'saveSampler', 'same'), ask(two, 'saveSampler', 'same')]);
   expect(paths[0]).not.toBe(paths[1]);
   for (const tab of [one, two]) expect(await ask(tab, 'paths')).toEqual(expect.arrayContaining(paths));
-  const logprobs = await ask(one, 'sample', paths[1]!);
-  expect(await ask(two, 'sample', paths[0]!)).toEqual(logprobs);
+  const logprobs = await ask(one, 'sample', paths[1]);
+  expect(await ask(two, 'sample', paths[0])).toEqual(logprobs);
   await one.close();
-  expect(await ask(two, 'sample', paths[0]!)).toEqual(logprobs);
-  await ask(two, 'delete', paths[0]!);
+  expect(await ask(two, 'sample', paths[0])).toEqual(logprobs);
+  await ask(two, 'delete', paths[0]);
   expect(await ask(two, 'paths')).not.toContain(paths[0]);
-  expect(await ask(two, 'error', paths[0]!.replace('sampler_weights', 'weights'))).toBe('NotFoundError');
+  expect(await ask(two, 'error', paths[0].replace('sampler_weights', 'weights'))).toBe('NotFoundError');
   await two.close();
 });
