@@ -83,15 +83,17 @@ export class Session {
 
   /**
    * Saves the adapter as it is now under one name twice: with the optimizer, to train on, and alone, to
-   * sample from.
+   * sample from. When one of them fails, neither stays.
    * @returns path of the training checkpoint
    */
   async save(name: string): Promise<string> {
-    // both are queued at once: what is saved is the same
-    const [{ path }] = await Promise.all([
-      this.#training.saveState(name),
-      this.#training.saveWeightsForSampler(name),
-    ]);
+    const { path } = await this.#training.saveState(name);
+    try {
+      await this.#training.saveWeightsForSampler(name);
+    } catch (error) {
+      await this.rest.deleteCheckpointFromTinkerPath(path);
+      throw error;
+    }
     return path;
   }
 

@@ -70,6 +70,14 @@ describe('runs and checkpoints', () => {
     await train('Train more');
     unbroken = await text(page, 'loss');
     expect(await page.getByLabel('Save this adapter as').inputValue()).toBe('step-6');
+
+    // room for the training state (5.8 MB), none for the sampler weights after it: neither stays
+    const browser = await context.newCDPSession(page);
+    const { origin } = new URL(page.url());
+    await browser.send('Storage.overrideQuotaForOrigin', { origin, quotaSize: 14e6 });
+    await button('Save').click();
+    await alertWith(/^StorageFullError: /).waitFor();
+    await browser.send('Storage.overrideQuotaForOrigin', { origin });
   });
 
   test('after a reload it is listed, and training goes on as if it had never stopped', async () => {
