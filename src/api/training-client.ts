@@ -135,10 +135,12 @@ export class TrainingClient {
    * @throws BadRequestError (through the future) naming the field or the part of the answer; whatever `lossFn` throws
    */
   forwardBackwardCustom(
-    data: readonly Datum[],
+    batch: readonly Datum[],
     lossFn: CustomLossFn,
     { lossTypeInput = 'logprobs', ...options }: CustomLossOptions = {},
   ): APIFuture<ForwardBackwardOutput> {
+    // read again after the forward pass, when the caller's list may hold the next batch
+    const data = [...batch];
     let pass = (): void => undefined;
     const both = new Promise<void>((done) => (pass = done));
     const prepare = (): ForwardBackwardRequest => {
@@ -161,8 +163,10 @@ export class TrainingClient {
       pass();
       return customOutput(await backward, custom);
     };
+    const earlier = this.#turn;
     const future = this.#submit(prepare, send, options);
-    this.#turn = both;
+    // this one may fail before an earlier one has had its turn
+    this.#turn = both.then(() => earlier);
     // a failure lets the next calls through, too
     void future.then(pass, pass);
     return future;

@@ -315,6 +315,41 @@ describe('a custom loss', () => {
     expect(await norm).toBe(0);
   });
 
+  it('holds up what comes after it, also when another one in between fails or is given up', async () => {
+    await using model = await trained();
+    const slow: CustomLossFn = async (...args) => {
+      await new Promise((done) => setTimeout(done, 50));
+      return squared(...args);
+    };
+    const given = new AbortController();
+    void model.forwardBackwardCustom(DATA, slow);
+    const bad = model.forwardBackwardCustom([], squared);
+    const dropped = model.forwardBackwardCustom(DATA, squared, { signal: given.signal });
+    const norm = gradNorm(model);
+    given.abort();
+    expect(await rejection(bad)).toBeInstanceOf(BadRequestError);
+    expect(await rejection(dropped)).toBeInstanceOf(AbortedError);
+    expect(await norm).toBeGreaterThan(0);
+  });
+
+  it('is of the batch as it was when it was called', async () => {
+    await using model = await trained();
+    const batch = [...DATA];
+    const sizes: number[] = [];
+    const late: CustomLossFn = async (data, logprobs) => {
+      await new Promise((done) => setTimeout(done, 20));
+      sizes.push(data.length);
+      return squared(data, logprobs);
+    };
+    const first = model.forwardBackwardCustom(batch, late);
+    batch.length = 1;
+    const second = model.forwardBackwardCustom(batch, late);
+    batch.length = 0;
+    expect((await first).lossFnOutputs).toHaveLength(4);
+    expect((await second).lossFnOutputs).toHaveLength(1);
+    expect(sizes).toEqual([4, 1]);
+  });
+
   it('ends with its client', async () => {
     const model = await trained();
     const custom = model.forwardBackwardCustom(DATA, async (...args) => {
