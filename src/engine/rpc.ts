@@ -86,8 +86,8 @@ export async function sendCall(
   const name = METHODS[method];
   const callback = name ? options[name] : undefined;
   const id = ++calls;
-  // a fresh function, since Comlink marks what it is given
-  const proxy = callback && Comlink.proxy((event: never) => callback(event));
+  // a fresh function, since Comlink marks what it is given; it answers nothing, since Comlink waits for promises
+  const proxy = callback && Comlink.proxy((event: never) => void callback(event));
   const result = door.call(id, method, args, proxy);
   const cancel = (): void => void door.cancel(id);
   signal?.addEventListener('abort', cancel, { once: true });

@@ -127,6 +127,15 @@ it('reports progress, and survives a callback that throws', async () => {
   expect(await backend.getInfo('still here')).toMatchObject({ modelId: 'still here' });
 });
 
+it('waits for no promise of a callback', async () => {
+  const backend = await open();
+  // as one that itself waits for the model would never end
+  const onProgress = () => new Promise<void>(() => undefined);
+  const made = backend.createModel({ baseModel: 'm' } as CreateModelRequest, { onProgress });
+  const late = new Promise((done) => setTimeout(done, 2000, 'still waiting'));
+  expect(await Promise.race([made, late])).toMatchObject({ modelId: 'm' });
+});
+
 const streamed = (numSamples: number): SampleRequest =>
   ({ samplerId: 's', prompt: [1], numSamples }) as unknown as SampleRequest;
 
