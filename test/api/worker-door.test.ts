@@ -130,7 +130,7 @@ it('reports progress, and survives a callback that throws', async () => {
 it('waits for no promise of a callback', async () => {
   const backend = await open();
   // as one that itself waits for the model would never end
-  const onProgress = () => new Promise<void>(() => undefined);
+  const onProgress = (() => new Promise(() => undefined)) as () => void;
   const made = backend.createModel({ baseModel: 'm' } as CreateModelRequest, { onProgress });
   const late = new Promise((done) => setTimeout(done, 2000, 'still waiting'));
   expect(await Promise.race([made, late])).toMatchObject({ modelId: 'm' });
