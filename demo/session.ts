@@ -137,6 +137,6 @@ export class Session {
       numSamples: 1,
       samplingParams: { maxTokens: 48, temperature: 0, stop: ['\n'] },
     });
-    return this.tokenizer.decode([...sequences[0]!.tokens], { skip_special_tokens: true }).trim();
+    return this.tokenizer.decode(sequences[0]!.tokens, { skip_special_tokens: true }).trim();
   }
 }

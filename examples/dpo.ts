@@ -84,6 +84,6 @@ for (const [who, sampler] of [
   ['after ', await training.saveWeightsAndGetSamplingClient()],
 ] as const) {
   const { sequences } = await sampler.sample({ prompt, samplingParams: greedy });
-  console.log(`${who}: ${tokenizer.decode([...sequences[0]!.tokens]).trim()}`);
+  console.log(`${who}: ${tokenizer.decode(sequences[0]!.tokens).trim()}`);
 }
 await service.dispose();

@@ -28,4 +28,4 @@ const { sequences } = await sampler.sample({
   numSamples: 1,
   samplingParams,
 });
-console.log(tokenizer.decode([...sequences[0]!.tokens]));
+console.log(tokenizer.decode(sequences[0]!.tokens));

@@ -94,7 +94,7 @@ const prompt = ModelInput.fromInts(tokenizer.encode('English: coffee break\nPig 
 const result = await samplingClient.sample({ prompt, numSamples: 8, samplingParams: greedy });
 console.log('\nResponses to “coffee break”, which it never saw:');
 result.sequences.forEach((sequence, i) => {
-  console.log(`${i}: ${JSON.stringify(tokenizer.decode([...sequence.tokens]))}`);
+  console.log(`${i}: ${JSON.stringify(tokenizer.decode(sequence.tokens))}`);
 });
 
 // One answer to each example it was trained on
@@ -106,7 +106,7 @@ for (const { input, output } of examples) {
     numSamples: 1,
     samplingParams: { ...greedy, maxTokens: 40 },
   });
-  const answer = tokenizer.decode([...sequences[0]!.tokens]).trim();
+  const answer = tokenizer.decode(sequences[0]!.tokens).trim();
   console.log(`${answer === output ? '✓' : '✗'} ${input} → ${answer}`);
 }
 

@@ -34,7 +34,7 @@ for (let iteration = 1; iteration <= Number(iterations); iteration++) {
         numSamples: GROUP,
         samplingParams: { maxTokens: 12, temperature: 1, seed: 100 * iteration + i },
       });
-      const answers = sequences.map(({ tokens }) => tokenizer.decode([...tokens]));
+      const answers = sequences.map(({ tokens }) => tokenizer.decode(tokens));
       return { prompt, sequences, answers, rewards: answers.map(reward) };
     }),
   );

@@ -66,7 +66,7 @@ async function translate(
   const answers = words.map(async (word) => {
     const prompt = ModelInput.fromInts(tokenizer.encode(promptOf(word), { add_special_tokens: true }));
     const { sequences } = await sampler.sample({ prompt, samplingParams });
-    return tokenizer.decode([...sequences[0]!.tokens]).trim();
+    return tokenizer.decode(sequences[0]!.tokens).trim();
   });
   return Promise.all(answers);
 }

@@ -89,9 +89,9 @@ export interface OptimStepPayload {
 export interface SampledSequencePayload {
   readonly stopReason: 'stop' | 'length';
   /** generated tokens, the stopping one included */
-  readonly tokens: readonly number[];
+  readonly tokens: number[];
   /** one per token, under the temperature-scaled distribution */
-  readonly logprobs: readonly number[];
+  readonly logprobs: number[];
 }
 
 export interface SamplePayload {
@@ -117,8 +117,8 @@ export interface TopkPromptLogprobsPayload {
 export interface SampledTokensPayload {
   /** index of the sequence in the request */
   readonly sequence: number;
-  readonly tokens: readonly number[];
-  readonly logprobs: readonly number[];
+  readonly tokens: number[];
+  readonly logprobs: number[];
   /** set with the sequence's last tokens */
   readonly stopReason: 'stop' | 'length' | null;
 }
