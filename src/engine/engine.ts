@@ -115,7 +115,7 @@ export class Engine extends Records implements Backend {
     checkCreateModel(request);
     const { sessionId, baseModel, userMetadata } = request;
     const id = this.ledger.nextId(sessionId, 'train');
-    return this.#watch.guard(async () => {
+    return this.#make(async () => {
       const { seed, ...shape } = request.lora;
       const prepare = (config: DecoderConfig): void => {
         // not awaited: shaders compile while weights load and the caller prepares its data; a failure shows again at the first step
@@ -200,17 +200,17 @@ export class Engine extends Records implements Backend {
         const source = { layout: model.layout, copy: () => model.snapshot() };
         return { done: Promise.resolve(await this.#samplers.add(id, shared, source, null)) };
       };
-      return this.#submit(model.id, add, options.signal);
+      return this.#make(() => this.#submit(model.id, add, options.signal));
     }
     const id = this.ledger.nextId(request.sessionId, 'sample');
     if (request.kind === 'base') {
-      return this.#watch.guard(async () => {
+      return this.#make(async () => {
         const shared = await this.#bases.get(request.baseModel, options);
         return this.#samplers.add(id, shared, null, null);
       });
     }
     const { modelPath } = request;
-    return this.#watch.guard(async () => {
+    return this.#make(async () => {
       const saved = await this.ledger.load(modelPath, 'sampler', false);
       const { adapter } = saved.record;
       const shared = await this.#bases.get(adapter.baseModel, options);
@@ -227,6 +227,7 @@ export class Engine extends Records implements Backend {
   }
 
   async sample(request: SampleRequest, options: SampleCallOptions = {}): Promise<SamplePayload> {
+    this.#watch.checkOpen();
     const sampler = this.#samplers.get(request.samplerId);
     checkSample(request, limitsOf(sampler.base));
     return this.#watch.guard(() =>
@@ -247,7 +248,8 @@ export class Engine extends Records implements Backend {
     });
   }
 
-  unloadSampler(samplerId: string): Promise<void> {
+  async unloadSampler(samplerId: string): Promise<void> {
+    this.#watch.checkOpen();
     return this.#samplers.remove(samplerId);
   }
 
@@ -301,6 +303,7 @@ export class Engine extends Records implements Backend {
   }
 
   #trained(id: string): Trained {
+    this.#watch.checkOpen();
     const trained = this.#models.get(id);
     if (!trained) throw new NotFoundError(`unknown model ${id}`);
     return trained;
@@ -318,6 +321,13 @@ export class Engine extends Records implements Backend {
       loraRank: layout.rank,
       modelName: base.name,
     };
+  }
+
+  /** Makes a client; one that the end of the engine overtook is none. */
+  async #make<T>(job: () => Promise<T>): Promise<T> {
+    const made = await this.#watch.guard(job);
+    this.#watch.checkOpen();
+    return made;
   }
 
   /** Submits in call order; the next request of the model is submitted before this one's results are back. */

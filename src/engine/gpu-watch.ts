@@ -24,17 +24,23 @@ export class GpuWatch {
 
   /** Failures after the GPU was lost are its loss; a result during which the GPU complained is none. */
   async guard<T>(job: () => Promise<T>): Promise<T> {
+    this.checkOpen();
     if (this.#lost) throw this.#lost;
     let result: T;
     try {
       result = await job();
     } catch (error) {
-      if (this.#ended && !(error instanceof TinkerError)) throw new AbortedError('the engine was disposed');
+      if (!(error instanceof TinkerError)) this.checkOpen();
       throw this.#lost ?? this.#takeFault() ?? error;
     }
     const fault = this.#takeFault();
     if (fault) throw fault;
     return result;
+  }
+
+  /** @throws AbortedError when the engine has ended */
+  checkOpen(): void {
+    if (this.#ended) throw new AbortedError('the engine was disposed');
   }
 
   #takeFault(): InternalServerError | undefined {

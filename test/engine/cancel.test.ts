@@ -221,6 +221,26 @@ describe('a client that is unloaded', () => {
   });
 });
 
+describe('an engine that is disposed', () => {
+  it('makes no more clients, also not those it was asked for before, and says why', async () => {
+    const own = await openEngine();
+    const sessionId = await sessionOf(own);
+    const { modelId } = await own.createModel({ sessionId, baseModel: 'tied', lora: LORA, userMetadata: {} });
+    const all = (): Promise<unknown>[] => [
+      own.createModel({ sessionId, baseModel: 'tied', lora: LORA, userMetadata: {} }),
+      own.createModel({ sessionId, baseModel: 'untied', lora: LORA, userMetadata: {} }),
+      own.createSampler({ kind: 'base', sessionId, baseModel: 'tied' }),
+      own.createSampler({ kind: 'snapshot', modelId }),
+      own.optimStep({ modelId, adamParams: ADAM }),
+    ];
+    const before = settled(all());
+    await own.dispose();
+    expect(await before).toEqual(Array(5).fill('aborted'));
+    const after = [...all(), own.unloadModel(modelId), own.unloadSampler('any')];
+    expect(await settled(after)).toEqual(Array(7).fill('aborted'));
+  });
+});
+
 describe('loading a model', () => {
   it('stops when nobody waits for it any more, and only then', async () => {
     const stops: (AbortSignal | undefined)[] = [];
