@@ -152,8 +152,8 @@ export class SamplingClient {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#session.remove(this);
-    await this.#session.backend.unloadSampler(this.#info.samplerId);
+    const { samplerId } = this.#info;
+    await this.#session.remove(this, () => this.#session.backend.unloadSampler(samplerId));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

@@ -295,8 +295,7 @@ export class TrainingClient {
   async dispose(): Promise<void> {
     if (this.#disposed) return;
     this.#disposed = true;
-    this.#session.remove(this);
-    await this.#backend.unloadModel(this.modelId);
+    await this.#session.remove(this, () => this.#backend.unloadModel(this.modelId));
   }
 
   [Symbol.asyncDispose](): Promise<void> {

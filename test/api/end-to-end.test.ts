@@ -374,6 +374,34 @@ describe('the end', () => {
     await backend.dispose();
   });
 
+  it('of such a service also frees the clients that are being made', async () => {
+    const backend = await openEngine();
+    const [mine, other] = [new ServiceClient({ backend }), new ServiceClient({ backend })];
+    const model = await mine.createLoraTrainingClient({ baseModel: 'tied', rank: 2 });
+    const making = [
+      mine.createLoraTrainingClient({ baseModel: 'tied', rank: 2 }),
+      mine.createSamplingClient({ baseModel: 'tied' }),
+      model.createSamplingClient('tinker://none/sampler_weights/none'),
+    ].map(rejection);
+    await mine.dispose();
+    const [trained, sampler, missing] = await Promise.all(making);
+    for (const error of [trained, sampler]) expect(error).toBeInstanceOf(tinker.AbortedError);
+    expect(missing).toBeInstanceOf(tinker.NotFoundError);
+    expect(await other.stats()).toMatchObject({ models: 0, samplers: 0 });
+    await backend.dispose();
+  });
+
+  it('of the engine is the end of its clients, which can be disposed still', async () => {
+    const backend = await openEngine();
+    for (const own of [new ServiceClient({ backend }), new ServiceClient()]) {
+      const model = await own.createLoraTrainingClient({ rank: 1 });
+      const sampler = await model.saveWeightsAndGetSamplingClient();
+      await backend.dispose();
+      await own.dispose();
+      await Promise.all([model.dispose(), sampler.dispose()]);
+    }
+  });
+
   it('of the service rejects what is pending and what comes', async () => {
     const own = new ServiceClient();
     const model = await own.createLoraTrainingClient({ rank: 1 });
