@@ -45,7 +45,7 @@ export class DecodeContext {
     const plan = await Plan.compile(base.context, decodeTrace({ config: base.config, adapter }, capacity), {
       B: batch,
     });
-    const buffers = await memory.allocate('the key/value cache', () => {
+    const allocated = memory.allocate('the key/value cache', () => {
       const made: Record<string, GPUBuffer> = {
         decode: memory.storage('decode.state', 4 * decodeStateLayout(batch).length),
         'out.tokens': memory.storage('decode.tokens', 4 * batch * steps),
@@ -57,6 +57,10 @@ export class DecodeContext {
         made[`cache.v.${i}`] = memory.storage(`cache.v.${i}`, 4 * rows * kvHeads * headDim);
       }
       return made;
+    });
+    const buffers = await allocated.catch((error: unknown) => {
+      plan.dispose();
+      throw error;
     });
     const states = { ...base.buffers, ...weights, ...buffers };
     return new DecodeContext(base, adapter, capacity, buffers, states, plan.bind('context', states));

@@ -2,8 +2,10 @@
 import { afterEach, describe, expect, it } from 'vitest';
 import { DeviceLostError, InternalServerError, OutOfMemoryError } from '../../src/api/contract/errors';
 import type { ForwardBackwardRequest } from '../../src/api/contract/backend';
+import { BaseModel } from '../../src/engine/base-model';
+import { DecodeContext } from '../../src/engine/decode-context';
 import { Engine } from '../../src/engine/engine';
-import { sessionOf } from '../support/engine';
+import { resolveFixture, sessionOf } from '../support/engine';
 import { gpu } from '../support/gpu';
 
 let engine: Engine | undefined;
@@ -63,6 +65,15 @@ describe('a GPU that refuses', () => {
     await expect(attempt).rejects.toThrow(OutOfMemoryError);
     await expect(attempt).rejects.toThrow(/does not fit needs a buffer of/);
     expect(counters.bytes).toBe(bytes);
+  });
+
+  it('that is out of memory for a request frees its plans, too', async () => {
+    const context = await gpu();
+    const base = await BaseModel.upload(context, await resolveFixture('tied', {}));
+    const { bytes } = context.counters;
+    const capacity = { batch: 1, rows: 2 ** 28, steps: 32, stops: 16 };
+    await expect(DecodeContext.create(base, null, capacity, {})).rejects.toThrow(OutOfMemoryError);
+    expect(context.counters.bytes).toBe(bytes);
   });
 
   it('and is lost rejects what is in flight and what comes', async () => {
