@@ -88,6 +88,11 @@ export class Catalog {
     await this.#store.update('runs', record.trainingRunId, () => asJson(record));
   }
 
+  /** Of a run without checkpoints; one that is not there is no error. */
+  async removeRun(trainingRunId: string): Promise<void> {
+    await this.#store.remove('runs', trainingRunId);
+  }
+
   /** @throws NotFoundError */
   async getRunRecord(trainingRunId: string): Promise<RunRecord> {
     const record = await this.#store.get('runs', trainingRunId);
@@ -297,7 +302,7 @@ export class Catalog {
       });
       return checkpointPayload(record);
     } catch (error) {
-      await this.#store.remove('runs', trainingRunId);
+      await this.removeRun(trainingRunId);
       throw error;
     }
   }

@@ -333,8 +333,8 @@ export class Engine extends Records implements Backend {
   /** Submits in call order; the next request of the model is submitted before this one's results are back. */
   #submit<T>(modelId: string, job: () => Promise<Submitted<T>>, signal: AbortSignal | undefined): Promise<T> {
     const submit = async (release: Release): Promise<T> => {
-      this.ledger.touch(modelId);
       const { done } = await job();
+      this.ledger.touch(modelId);
       release();
       return done;
     };

@@ -33,8 +33,14 @@ interface Session {
 export class Ledger {
   readonly #sessions = new Map<string, Session>();
   readonly #runs = new Map<string, RunRecord>();
-  /** what is not filed yet, by id */
-  readonly #unfiled = { sessions: new Map<string, SessionRecord>(), runs: new Map<string, RunRecord>() };
+  /** what is not filed yet, by id; and runs that are to be there no more */
+  readonly #unfiled = {
+    sessions: new Map<string, SessionRecord>(),
+    runs: new Map<string, RunRecord>(),
+    removed: new Set<string>(),
+  };
+  /** runs that have done nothing yet */
+  readonly #unused = new Set<string>();
   #filedAt = 0;
   /** the filing before the next */
   #last: Promise<unknown> = Promise.resolve();
@@ -74,6 +80,7 @@ export class Ledger {
     const time = now();
     const record = { ...run, created: time, lastRequestTime: time };
     this.#runs.set(run.trainingRunId, record);
+    this.#unused.add(run.trainingRunId);
     this.#unfiled.runs.set(run.trainingRunId, record);
     this.#fileBehind();
   }
@@ -82,17 +89,22 @@ export class Ledger {
     return this.#runs.get(id)!;
   }
 
-  /** Notes that a run was asked something. */
+  /** Notes that a run has done something. */
   touch(id: string): void {
+    this.#unused.delete(id);
     const record = { ...this.run(id), lastRequestTime: now() };
     this.#runs.set(id, record);
     this.#unfiled.runs.set(id, record);
     if (Date.now() - this.#filedAt >= FILE_EVERY) this.#fileBehind();
   }
 
-  /** A run whose model is gone; what is filed of it stays. */
+  /** A run whose model is gone; what is filed of it stays, unless it has done nothing. */
   endRun(id: string): void {
     this.#runs.delete(id);
+    if (this.#unused.delete(id)) {
+      this.#unfiled.runs.delete(id);
+      this.#unfiled.removed.add(id);
+    }
     this.#fileBehind();
   }
 
@@ -121,7 +133,7 @@ export class Ledger {
   async #file(): Promise<Catalog> {
     this.#filedAt = Date.now();
     const catalog = await this.#open();
-    const { sessions, runs } = this.#unfiled;
+    const { sessions, runs, removed } = this.#unfiled;
     for (const record of [...sessions.values()]) {
       await catalog.putSession(record);
       sessions.delete(record.sessionId);
@@ -130,6 +142,10 @@ export class Ledger {
       await catalog.putRun(record);
       // it may have changed meanwhile
       if (runs.get(record.trainingRunId) === record) runs.delete(record.trainingRunId);
+    }
+    for (const id of [...removed]) {
+      await catalog.removeRun(id);
+      removed.delete(id);
     }
     return catalog;
   }

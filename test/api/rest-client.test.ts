@@ -57,6 +57,15 @@ const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
   );
 
 describe('a saved state', () => {
+  it('that cannot be gone on from leaves no run behind', async () => {
+    await using model = await newModel();
+    const { path } = await model.saveWeightsForSampler('only to sample');
+    const runs = async () => (await rest.listTrainingRuns()).cursor.totalCount;
+    const before = await runs();
+    expect(await rejection(service.createTrainingClientFromState(path))).toBeInstanceOf(BadRequestError);
+    expect(await runs()).toBe(before);
+  });
+
   it('goes on in a new client as if it had never stopped; without the optimizer, otherwise', async () => {
     await using model = await newModel();
     await train(model, 3);

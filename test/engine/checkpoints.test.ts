@@ -326,6 +326,20 @@ describe('what is filed', () => {
     await expect(second.getWeightsInfo(path)).rejects.toThrow(NotFoundError);
   });
 
+  it('a run stays when its model goes, unless it has done nothing', async () => {
+    const engine = await open();
+    const [used, failed, idle] = [await fresh(engine), await fresh(engine), await fresh(engine)];
+    const path = await save(engine, used, 'a');
+    await expect(load(engine, failed, `${path}x`, true)).rejects.toThrow(NotFoundError);
+    const runs = async (): Promise<string[]> => {
+      const { trainingRuns } = await engine.listTrainingRuns({ limit: 10, offset: 0 });
+      return trainingRuns.map(({ trainingRunId }) => trainingRunId);
+    };
+    expect(new Set(await runs())).toEqual(new Set([used, failed, idle]));
+    for (const run of [used, failed, idle]) await engine.unloadModel(run);
+    expect(await runs()).toEqual([used]);
+  });
+
   it('an archive comes back as a training checkpoint of a run of its own', async () => {
     const engine = await open();
     const run = await createModel(engine, fixture);
