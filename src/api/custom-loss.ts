@@ -5,7 +5,7 @@
  */
 import type { ForwardBackwardRequest } from './contract/backend';
 import { BadRequestError } from './contract/errors';
-import { datumPayload, Datum } from './datum';
+import { Datum, datumPayloads } from './datum';
 import type { ForwardBackwardOutput } from './results';
 import { TensorData, type TensorLike } from './tensor-data';
 
@@ -32,7 +32,7 @@ export type CustomLossFn = (
 type Batch = Pick<ForwardBackwardRequest, 'data' | 'lossFn' | 'lossFnConfig'>;
 
 const crossEntropy = (data: readonly Datum[]): Batch => ({
-  data: data.map(datumPayload),
+  data: datumPayloads(data),
   lossFn: 'cross_entropy',
   lossFnConfig: {},
 });

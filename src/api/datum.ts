@@ -3,6 +3,7 @@ import { BadRequestError } from './contract/errors';
 import { PLAIN_INPUT_DTYPES } from './contract/losses';
 import type { DatumPayload } from './contract/types';
 import { inputTokens, type ModelInput } from './model-input';
+import { checkNames } from './options';
 import { TensorData, type TensorLike } from './tensor-data';
 
 /** Loss inputs by wire name. Plain arrays are converted by key, see `Datum`. */
@@ -33,7 +34,9 @@ export class Datum {
   readonly modelInput: ModelInput;
   readonly lossFnInputs: Readonly<Record<string, TensorData>>;
 
-  constructor({ modelInput, lossFnInputs = {} }: DatumInit) {
+  constructor(init: DatumInit) {
+    checkNames('Datum', init, ['modelInput', 'lossFnInputs']);
+    const { modelInput, lossFnInputs = {} } = init;
     this.modelInput = modelInput;
     this.lossFnInputs = Object.fromEntries(
       Object.entries(lossFnInputs).map(([key, value]) => [key, toTensor(key, value)]),
@@ -57,15 +60,21 @@ function toTensor(key: string, value: TensorData | TensorLike): TensorData {
     : TensorData.fromArray(value, dtype, field);
 }
 
-/** @internal the datum as it crosses the seam. @throws UnsupportedError on images */
-export function datumPayload({ modelInput, lossFnInputs }: Datum, index: number): DatumPayload {
-  return {
-    tokens: inputTokens(modelInput, `data[${index}].model_input`),
-    lossFnInputs: Object.fromEntries(
-      Object.entries(lossFnInputs).map(([key, { dtype, shape, data, csr }]) => [
-        key,
-        { dtype, shape, data, ...(csr && { csr }) },
-      ]),
-    ),
-  };
+/** @internal datums as they cross the seam. @throws BadRequestError on what is none, UnsupportedError on images */
+export function datumPayloads(data: readonly Datum[]): DatumPayload[] {
+  if (!Array.isArray(data)) throw new BadRequestError('data: must be a list of Datum');
+  return data.map((datum: Datum, i) => {
+    if (!(datum instanceof Datum)) {
+      throw new BadRequestError(`data[${i}]: must be a Datum: new Datum({ modelInput, lossFnInputs })`);
+    }
+    return {
+      tokens: inputTokens(datum.modelInput, `data[${i}].model_input`),
+      lossFnInputs: Object.fromEntries(
+        Object.entries(datum.lossFnInputs).map(([key, { dtype, shape, data, csr }]) => [
+          key,
+          { dtype, shape, data, ...(csr && { csr }) },
+        ]),
+      ),
+    };
+  });
 }

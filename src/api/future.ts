@@ -1,5 +1,6 @@
 /** The promise of a request that is already queued. */
 import { AbortedError, APITimeoutError } from './contract/errors';
+import { checkNames } from './options';
 
 export interface ResultOptions {
   /** wait at most this long, ms; the request itself goes on */
@@ -48,9 +49,11 @@ export class APIFuture<T> implements PromiseLike<T> {
 
   /**
    * The result, waiting at most `timeoutMs`; `signal` gives the request up.
-   * @throws APITimeoutError, AbortedError, or the request's own error
+   * @throws APITimeoutError, AbortedError, or the request's own error; at once BadRequestError on another option
    */
-  result({ timeoutMs, signal }: ResultOptions = {}): Promise<T> {
+  result(options: ResultOptions = {}): Promise<T> {
+    checkNames('result', options, ['timeoutMs', 'signal']);
+    const { timeoutMs, signal } = options;
     if (timeoutMs === undefined && !signal) return this.#promise;
     return new Promise<T>((resolve, reject) => {
       const abort = (): void => {

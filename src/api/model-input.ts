@@ -50,8 +50,11 @@ export class ModelInput {
   }
 }
 
-/** @internal the input as it crosses the seam. @throws UnsupportedError on images */
+/** @internal the input as it crosses the seam. @throws BadRequestError on what is no ModelInput, UnsupportedError on images */
 export function inputTokens(input: ModelInput, field: string): number[] {
+  if (!(input instanceof ModelInput)) {
+    throw new BadRequestError(`${field}: must be a ModelInput; ModelInput.fromInts makes one of token ids`);
+  }
   const image = input.chunks.findIndex((chunk) => !(chunk instanceof EncodedTextChunk));
   if (image >= 0) {
     throw new UnsupportedError(

@@ -1,16 +1,11 @@
 /** Settings: what the caller leaves out gets the service's default; unknown names are refused. */
 import { BadRequestError } from './contract/errors';
 import type { AdamParamsPayload, LoraConfigPayload, SamplingParamsPayload } from './contract/types';
+import { checkNames } from './options';
 
-/** Merges `init` over `defaults`; a misspelt or snake_case name is an error, not a silent default. */
+/** Merges `init` over `defaults`. @throws BadRequestError on an unknown name */
 function complete<T extends object>(name: string, defaults: T, init: Partial<T>): T {
-  for (const key of Object.keys(init)) {
-    if (!Object.hasOwn(defaults, key)) {
-      throw new BadRequestError(
-        `${name}.${key}: unknown setting; known: ${Object.keys(defaults).join(', ')}`,
-      );
-    }
-  }
+  checkNames<Partial<T>>(name, init, Object.keys(defaults) as (string & keyof T)[]);
   const given = Object.entries(init).filter(([, value]) => value !== undefined);
   return { ...defaults, ...(Object.fromEntries(given) as Partial<T>) };
 }

@@ -2,6 +2,7 @@
 import type { PageRequest } from './contract/backend';
 import { AbortedError, BadRequestError } from './contract/errors';
 import { parseTinkerPath } from './contract/tinker-path';
+import { checkNames } from './options';
 import type {
   GetSamplerResponse,
   GetServerCapabilitiesResponse,
@@ -186,10 +187,18 @@ export class RestClient {
 const checked = (tinkerPath: string): string => parseTinkerPath(tinkerPath, 'tinker_path').tinkerPath;
 
 /** @throws BadRequestError where the two make no path */
-const pathOf = (trainingRunId: string, checkpointId: string): string =>
-  parseTinkerPath(`tinker://${trainingRunId}/${checkpointId}`, 'training_run_id, checkpoint_id').tinkerPath;
+function pathOf(trainingRunId: string, checkpointId: string): string {
+  if (!/^(sampler_)?weights\//.test(checkpointId)) {
+    throw new BadRequestError(
+      `checkpoint_id: expected weights/NAME or sampler_weights/NAME, got ${JSON.stringify(checkpointId)}`,
+    );
+  }
+  return parseTinkerPath(`tinker://${trainingRunId}/${checkpointId}`, 'training_run_id, checkpoint_id')
+    .tinkerPath;
+}
 
 function pageRequest(page: Page, defaultLimit: number): PageRequest {
+  checkNames('page', page, ['limit', 'offset']);
   const { limit = defaultLimit, offset = 0 } = page;
   if (!Number.isSafeInteger(limit) || limit < 1) {
     throw new BadRequestError(`limit: must be a whole number from 1, got ${String(limit)}`);

@@ -5,6 +5,7 @@ import { parseTinkerPath } from './contract/tinker-path';
 import { checkSample } from './contract/validate';
 import type { APIFuture } from './future';
 import { inputTokens, type ModelInput } from './model-input';
+import { checkNames } from './options';
 import { samplingPayload, SamplingParams, type SamplingParamsInit } from './params';
 import { submit, type LoadOptions, type RequestOptions } from './request';
 import { sampleResponse, type SampledTokens, type SampleResponse } from './results';
@@ -110,6 +111,14 @@ export class SamplingClient {
 
   /** @throws BadRequestError naming the field */
   #request(options: SampleOptions): SampleRequest {
+    checkNames('sample', options, [
+      'prompt',
+      'numSamples',
+      'samplingParams',
+      'includePromptLogprobs',
+      'topkPromptLogprobs',
+      'signal',
+    ]);
     const { prompt, numSamples = 1, samplingParams = {} } = options;
     const request: SampleRequest = {
       samplerId: this.#info.samplerId,

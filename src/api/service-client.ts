@@ -5,6 +5,7 @@ import { parseTinkerPath } from './contract/tinker-path';
 import type { EngineStats } from './contract/types';
 import { checkCreateModel, checkUserMetadata } from './contract/validate';
 import { LocalBackend } from './local-backend';
+import { checkNames } from './options';
 import { LoraConfig, type LoraConfigInit } from './params';
 import { checkAborted, type LoadOptions, type ProgressCallback } from './request';
 import { RestClient } from './rest-client';
@@ -53,6 +54,14 @@ export class ServiceClient {
 
   /** Starts nothing yet: the engine starts at the first call, the session with the first client. */
   constructor(options: ServiceClientOptions = {}) {
+    checkNames('ServiceClient', options, [
+      'userMetadata',
+      'backend',
+      'device',
+      'onProgress',
+      'baseUrl',
+      'apiKey',
+    ]);
     if (options.baseUrl !== undefined || options.apiKey !== undefined) {
       throw new UnsupportedError('baseUrl and apiKey: the remote service comes with a later release');
     }
@@ -81,6 +90,17 @@ export class ServiceClient {
    * @throws BadRequestError rank not a power of two up to 256, nothing to train; NotFoundError unknown model
    */
   async createLoraTrainingClient(options: CreateLoraTrainingClientOptions = {}): Promise<TrainingClient> {
+    checkNames('createLoraTrainingClient', options, [
+      'baseModel',
+      'rank',
+      'seed',
+      'trainMlp',
+      'trainAttn',
+      'trainUnembed',
+      'userMetadata',
+      'onProgress',
+      'signal',
+    ]);
     const { baseModel = DEFAULT_BASE_MODEL, userMetadata = {}, onProgress, signal, ...lora } = options;
     const request = { baseModel, lora: { ...new LoraConfig(lora) }, userMetadata };
     checkCreateModel(request);
@@ -141,6 +161,7 @@ export class ServiceClient {
    * @throws BadRequestError without a model; NotFoundError where there is none
    */
   async createSamplingClient(options: CreateSamplingClientOptions): Promise<SamplingClient> {
+    checkNames('createSamplingClient', options, ['modelPath', 'baseModel', 'onProgress', 'signal']);
     return SamplingClient.create(this.#open(), options, options);
   }
 

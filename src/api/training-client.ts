@@ -4,8 +4,9 @@ import { AbortedError, BadRequestError } from './contract/errors';
 import type { LossFnName, ModelInfo } from './contract/types';
 import { checkAdamParams, checkForwardBackward } from './contract/validate';
 import { customBackward, customForward, customOutput, evaluate, type CustomLossFn } from './custom-loss';
-import { datumPayload, type Datum } from './datum';
+import { datumPayloads, type Datum } from './datum';
 import type { APIFuture } from './future';
+import { checkNames } from './options';
 import { AdamParams, type AdamParamsInit } from './params';
 import { awaitTurn, checkAborted, submit, type LoadOptions, type RequestOptions } from './request';
 import {
@@ -104,7 +105,7 @@ export class TrainingClient {
     options: RequestOptions,
   ): APIFuture<ForwardBackwardOutput> {
     const prepare = (): ForwardBackwardRequest =>
-      this.#batch({ data: data.map(datumPayload), lossFn, lossFnConfig }, forwardOnly);
+      this.#batch({ data: datumPayloads(data), lossFn, lossFnConfig }, forwardOnly);
     return this.#submit(prepare, (request, signal) => this.#forwardBackward(request, signal), options);
   }
 
@@ -188,31 +189,31 @@ export class TrainingClient {
    * @param name the last part of its path: at most 200 characters, no slashes
    * @throws ConflictError (through the future) where the name is taken, StorageFullError without room
    */
-  saveState(
-    name: string,
-    { ttlSeconds = null, overwrite = false, ...options }: SaveStateOptions = {},
-  ): APIFuture<SaveWeightsResponse> {
-    return this.#save('training', name, ttlSeconds, overwrite, options);
+  saveState(name: string, options: SaveStateOptions = {}): APIFuture<SaveWeightsResponse> {
+    return this.#save('training', name, options, ['ttlSeconds', 'overwrite', 'signal']);
   }
 
   /** Saves the adapter alone, to sample from; a name of its own, as `saveState`'s. */
   saveWeightsForSampler(
     name: string,
-    { ttlSeconds = null, ...options }: SaveWeightsOptions = {},
+    options: SaveWeightsOptions = {},
   ): APIFuture<SaveWeightsForSamplerResponse> {
-    return this.#save('sampler', name, ttlSeconds, false, options);
+    return this.#save('sampler', name, options, ['ttlSeconds', 'signal']);
   }
 
   #save(
     checkpointType: 'training' | 'sampler',
     name: string,
-    ttlSeconds: number | null,
-    overwrite: boolean,
-    options: RequestOptions,
+    options: SaveStateOptions,
+    known: readonly (keyof SaveStateOptions)[],
   ): APIFuture<{ readonly path: string }> {
+    const { ttlSeconds = null, overwrite = false } = options;
     const request = { modelId: this.modelId, checkpointType, name, ttlSeconds, overwrite };
     return this.#submit(
-      () => request,
+      () => {
+        checkNames(checkpointType === 'training' ? 'saveState' : 'saveWeightsForSampler', options, known);
+        return request;
+      },
       (r, signal) => this.#backend.saveWeights(r, { signal }),
       options,
     );

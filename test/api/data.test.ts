@@ -13,7 +13,7 @@ import {
   TensorData,
   UnsupportedError,
 } from '../../src/index';
-import { datumPayload } from '../../src/api/datum';
+import { datumPayloads } from '../../src/api/datum';
 import { samplingPayload } from '../../src/api/params';
 
 describe('ModelInput', () => {
@@ -62,9 +62,10 @@ describe('images in an input', () => {
   });
 
   it('are refused by the local engine in so many words', () => {
-    const datum = new Datum({ modelInput: new ModelInput({ chunks: [image] }) });
-    expect(() => datumPayload(datum, 4)).toThrow(UnsupportedError);
-    expect(() => datumPayload(datum, 4)).toThrow('data[4].model_input.chunks[0]: images are not there');
+    const text = new Datum({ modelInput: ModelInput.fromInts([1]) });
+    const send = () => datumPayloads([text, new Datum({ modelInput: new ModelInput({ chunks: [image] }) })]);
+    expect(send).toThrow(UnsupportedError);
+    expect(send).toThrow('data[1].model_input.chunks[0]: images are not there');
   });
 });
 
@@ -144,7 +145,7 @@ describe('Datum', () => {
   });
 
   it('crosses the seam as plain data', () => {
-    const payload = datumPayload(new Datum({ modelInput, lossFnInputs: { weights: [0, 1] } }), 0);
+    const [payload] = datumPayloads([new Datum({ modelInput, lossFnInputs: { weights: [0, 1] } })]);
     expect(structuredClone(payload)).toEqual(payload);
     expect(payload).toEqual({
       tokens: [1, 2],

@@ -122,7 +122,10 @@ function checkDatum(
     const name = `${field}.loss_fn_inputs.${key}`;
     const tensor = Object.hasOwn(lossFnInputs, key) ? lossFnInputs[key] : undefined;
     if (!tensor) refuse(`${name}: required by ${lossFn}`);
-    check(tensor.dtype === dtype, name, `must be ${dtype}`, tensor.dtype);
+    if (tensor.dtype !== dtype) {
+      const make = `give a plain list, or TensorData.fromArray(list, '${dtype}')`;
+      refuse(`${name}: must be ${dtype}, got ${show(tensor.dtype)}; ${make}`);
+    }
     // every loss has targets, and lists them first
     const shape = lossFnInputs['target_tokens']!.shape;
     if (key === 'target_tokens') checkTargetShape(tensor, name, tokens.length, manyTargets, limits);
