@@ -30,13 +30,13 @@ const isMissing = (error: unknown): boolean => (error as Error).name === 'NotFou
 
 export class OpfsStore implements Store {
   readonly kind = 'opfs';
-  readonly #folders: FileSystemDirectoryHandle;
+  readonly #name: string;
   readonly #records: IdbRecords;
   /** of the locks of folders being written */
   readonly #lockPrefix: string;
 
-  private constructor(folders: FileSystemDirectoryHandle, records: IdbRecords, name: string) {
-    this.#folders = folders;
+  private constructor(records: IdbRecords, name: string) {
+    this.#name = name;
     this.#records = records;
     this.#lockPrefix = `${name}:writing:`;
   }
@@ -47,10 +47,16 @@ export class OpfsStore implements Store {
       if (!('createSyncAccessHandle' in FileSystemFileHandle.prototype)) {
         throw new StorageError('checkpoints: the store of this site can be opened in dedicated workers only');
       }
-      const root = await navigator.storage.getDirectory();
-      const folders = await root.getDirectoryHandle(name, { create: true });
-      return new OpfsStore(folders, await IdbRecords.open(name), name);
+      const store = new OpfsStore(await IdbRecords.open(name), name);
+      await store.#folders();
+      return store;
     });
+  }
+
+  /** Looked up every time: whoever clears the site's data removes it. */
+  async #folders(): Promise<FileSystemDirectoryHandle> {
+    const root = await navigator.storage.getDirectory();
+    return root.getDirectoryHandle(this.#name, { create: true });
   }
 
   get(collection: Collection, key: string): Promise<JsonRecord | undefined> {
@@ -74,7 +80,7 @@ export class OpfsStore implements Store {
     const release = await this.#lock(id);
     let directory: FileSystemDirectoryHandle;
     try {
-      directory = await this.#folders.getDirectoryHandle(id, { create: true });
+      directory = await (await this.#folders()).getDirectoryHandle(id, { create: true });
     } catch (error) {
       release();
       throw storageError(error, 'make a folder');
@@ -96,7 +102,7 @@ export class OpfsStore implements Store {
   readFile(folder: string, name: string): Promise<Blob | undefined> {
     return guarded(`read ${name}`, async () => {
       try {
-        const directory = await this.#folders.getDirectoryHandle(checkFolderId(folder));
+        const directory = await (await this.#folders()).getDirectoryHandle(checkFolderId(folder));
         return await (await directory.getFileHandle(name)).getFile();
       } catch (error) {
         if (isMissing(error)) return undefined;
@@ -108,7 +114,7 @@ export class OpfsStore implements Store {
   removeFolder(folder: string): Promise<void> {
     return guarded('remove a folder', async () => {
       try {
-        await this.#folders.removeEntry(checkFolderId(folder), { recursive: true });
+        await (await this.#folders()).removeEntry(checkFolderId(folder), { recursive: true });
       } catch (error) {
         if (!isMissing(error)) throw error;
       }
@@ -118,7 +124,7 @@ export class OpfsStore implements Store {
   listFolders(): Promise<string[]> {
     return guarded('list the folders', async () => {
       const found: string[] = [];
-      for await (const name of this.#folders.keys()) found.push(name);
+      for await (const name of (await this.#folders()).keys()) found.push(name);
       // after the listing: a lock that was freed before this has left its record behind
       const { held = [] } = await navigator.locks.query();
       const names = new Set(held.map(({ name }) => name));

@@ -1,6 +1,6 @@
 /** A tab of its own: files of OPFS can be written in workers only. */
 import * as Comlink from 'comlink';
-import { openDB } from 'idb';
+import { deleteDB, openDB } from 'idb';
 import { toWire, type ErrorWire } from '../../../src/api/contract/errors';
 import { Catalog } from '../../../src/checkpoints/catalog';
 import { MemoryStore } from '../../../src/checkpoints/memory-store';
@@ -136,6 +136,32 @@ const calls = {
     } finally {
       await catalog.close();
     }
+  },
+
+  /** Saves, loses everything to whoever clears the site's data, and saves again; how many checkpoints and folders are there. */
+  saveAfterClearing: async (): Promise<{ visible: number; folders: number }> => {
+    const name = `test-${crypto.randomUUID()}`;
+    const catalog = await Catalog.open(await OpfsStore.open({ name }));
+    await catalog.save(sample(1));
+    await catalog.listUserCheckpoints({ limit: 9, offset: 0 });
+    await deleteDB(name);
+    await (await navigator.storage.getDirectory()).removeEntry(name, { recursive: true });
+    await catalog.save(sample(2));
+    sameAdapter(await catalog.load(pathOf(sample(2)), { optimizer: true }), sample(2));
+    const { checkpoints } = await catalog.listUserCheckpoints({ limit: 9, offset: 0 });
+    await catalog.close();
+    return { visible: checkpoints.length, folders: await foldersOf(name) };
+  },
+
+  /** What is thrown when a later version of the library has opened the store in another tab. */
+  saveAfterUpgrade: async (): Promise<ErrorWire | undefined> => {
+    const name = `test-${crypto.randomUUID()}`;
+    const catalog = await Catalog.open(await OpfsStore.open({ name }));
+    await catalog.save(sample(1));
+    (await openDB(name, 2)).close();
+    const error = await catalog.save(sample(2)).catch(toWire);
+    await catalog.close();
+    return 'folder' in error ? undefined : error;
   },
 
   usage: async (name: string): ReturnType<Catalog['usage']> => {
