@@ -12,6 +12,9 @@ export interface ResultOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
+/** As a promise's own callbacks get it: not `unknown`, so that `(error: Error) => …` will do. */
+type Reason = Parameters<NonNullable<Parameters<Promise<unknown>['catch']>[0]>>[0];
+
 /**
  * Awaiting it gives the result. The request was queued when the call that
  * returned this future returned, so several can be in flight.
@@ -34,12 +37,12 @@ export class APIFuture<T> implements PromiseLike<T> {
 
   then<A = T, B = never>(
     onFulfilled?: ((value: T) => A | PromiseLike<A>) | null,
-    onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null,
+    onRejected?: ((reason: Reason) => B | PromiseLike<B>) | null,
   ): Promise<A | B> {
     return this.#promise.then(onFulfilled, onRejected);
   }
 
-  catch<B = never>(onRejected?: ((reason: unknown) => B | PromiseLike<B>) | null): Promise<T | B> {
+  catch<B = never>(onRejected?: ((reason: Reason) => B | PromiseLike<B>) | null): Promise<T | B> {
     return this.#promise.catch(onRejected);
   }
 

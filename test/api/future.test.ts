@@ -18,6 +18,8 @@ it('gives its error to all of them', async () => {
   await expect(future).rejects.toThrow(BadRequestError);
   await expect(future.result({ timeoutMs: 1000 })).rejects.toThrow('no');
   expect(await future.catch(() => 'caught')).toBe('caught');
+  // as with a promise, a callback may say that it takes errors
+  expect(await future.catch((error: Error) => error.message)).toBe('no');
 });
 
 it('stops waiting after the timeout, naming the request', async () => {
