@@ -10,8 +10,11 @@ import { AbortedError, asTinkerError, fromWire, toWire, type ErrorWire } from '.
 /** Comlink wraps what was thrown in `{ value }` before it asks this handler. */
 type Thrown = { readonly value: unknown };
 
+let installed = false;
+
 /** Replaces Comlink's handler, which keeps only name, message and stack of an error. Call it on both sides. */
 export function installErrorHandler(): void {
+  if (installed) return;
   const original = Comlink.transferHandlers.get('throw');
   if (!original) throw new Error('Comlink has no "throw" handler: its version changed');
   Comlink.transferHandlers.set('throw', {
@@ -21,6 +24,7 @@ export function installErrorHandler(): void {
       throw fromWire(wire as ErrorWire);
     },
   });
+  installed = true;
 }
 
 /** What the options of a call may hold beside its signal. */

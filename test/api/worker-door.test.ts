@@ -9,6 +9,7 @@ import type {
 import * as errors from '../../src/api/contract/errors';
 import type { ProgressEvent, SampledTokensPayload } from '../../src/api/contract/types';
 import { LocalBackend } from '../../src/api/local-backend';
+import { installErrorHandler } from '../../src/engine/rpc';
 
 const opened: LocalBackend[] = [];
 let worker: Worker;
@@ -79,6 +80,12 @@ it('makes engine bugs, and errors thrown before any promise, library errors too'
   expect(bug).toBeInstanceOf(errors.InternalServerError);
   expect(bug).toMatchObject({ message: 'RangeError: off by one', cause: { name: 'RangeError' } });
   expect(await rejection(backend.sample({} as SampleRequest))).toBeInstanceOf(errors.OutOfMemoryError);
+});
+
+it('is made as often as one likes on one page', async () => {
+  for (let i = 0; i < 20_000; i++) installErrorHandler();
+  const backend = await open();
+  expect(await rejection(backend.getInfo('conflict'))).toBeInstanceOf(errors.ConflictError);
 });
 
 it('makes an argument that cannot be cloned a library error, and goes on', async () => {
