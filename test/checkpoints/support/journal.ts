@@ -13,6 +13,10 @@ export type Event = readonly ['begin' | 'end', 'save' | 'delete', name: string, 
 const NAMES = 5;
 const options = (name: string): { name: string; overwrite: true } => ({ name, overwrite: true });
 
+function unlessMissing(error: unknown): void {
+  if (!(error instanceof NotFoundError)) throw error;
+}
+
 /**
  * Saves and deletes under five names of its own, until it is killed or `count` is reached.
  * What `report` gives is awaited: nothing begins before it was heard.
@@ -29,17 +33,16 @@ export async function churn(
     const path = pathOf(sample(seed, { name }));
     if (seed % 7 === 6) {
       await report(['begin', 'delete', name, seed]);
-      await catalog.delete(path).catch((error: unknown) => {
-        // nothing of that name was saved yet, or it is deleted
-        if (!(error instanceof NotFoundError)) throw error;
-      });
+      // nothing of that name was saved yet, or it is deleted
+      await catalog.delete(path).catch(unlessMissing);
       await report(['end', 'delete', name, seed]);
       continue;
     }
     await report(['begin', 'save', name, seed]);
     await catalog.save(sample(seed, options(name)));
     await report(['end', 'save', name, seed]);
-    if (seed % 3 === 0) await catalog.setTtl(path, 1e6);
+    // another may have deleted it already
+    if (seed % 3 === 0) await catalog.setTtl(path, 1e6).catch(unlessMissing);
   }
 }
 
