@@ -14,10 +14,13 @@ import type {
 import { TensorData } from './tensor-data';
 import { TopkPromptLogprobs } from './topk-prompt-logprobs';
 
+/** What a loss gives for one datum, by name. */
+export type LossFnOutput = Readonly<Record<string, TensorData>>;
+
 export interface ForwardBackwardOutput {
   readonly lossFnOutputType: string;
   /** per datum, by name; `logprobs` is float32 of the targets' shape, `(N)` or `(N, K)`: log p(target[t] | input[≤ t]) */
-  readonly lossFnOutputs: readonly Readonly<Record<string, TensorData>>[];
+  readonly lossFnOutputs: readonly LossFnOutput[];
   /** keys are `name:reduction`; `loss:sum` is the loss over all tokens and datums, nats */
   readonly metrics: Readonly<Record<string, number>>;
 }

@@ -86,8 +86,11 @@ export interface OptimStepPayload {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
+/** At a stop or the model's own end of text, or because there was no room for more tokens. */
+export type StopReason = 'stop' | 'length';
+
 export interface SampledSequencePayload {
-  readonly stopReason: 'stop' | 'length';
+  readonly stopReason: StopReason;
   /** generated tokens, the stopping one included */
   readonly tokens: number[];
   /** one per token, under the temperature-scaled distribution */
@@ -120,7 +123,7 @@ export interface SampledTokensPayload {
   readonly tokens: number[];
   readonly logprobs: number[];
   /** set with the sequence's last tokens */
-  readonly stopReason: 'stop' | 'length' | null;
+  readonly stopReason: StopReason | null;
 }
 
 export interface SupportedModel {
