@@ -50,12 +50,16 @@ export function checkAborted(signal: AbortSignal | undefined, what: string): voi
   if (signal?.aborted) throw new AbortedError(`${what}: the caller gave it up`, { cause: signal.reason });
 }
 
-/** Waits for `turn`, but not longer than until the signal fires. @throws AbortedError */
-export async function awaitTurn(turn: Promise<void>, signal: AbortSignal, what: string): Promise<void> {
+/** Waits for `turn`, but not longer than until the signal fires. @throws AbortedError, or what `turn` rejects with */
+export async function awaitTurn(turn: Promise<unknown>, signal: AbortSignal, what: string): Promise<void> {
   let abort = (): void => undefined;
   const aborted = new Promise<void>((done) => (abort = done));
-  signal.addEventListener('abort', abort, { once: true });
-  await Promise.race([turn, aborted]);
-  signal.removeEventListener('abort', abort);
+  if (signal.aborted) abort();
+  else signal.addEventListener('abort', abort, { once: true });
+  try {
+    await Promise.race([turn, aborted]);
+  } finally {
+    signal.removeEventListener('abort', abort);
+  }
   checkAborted(signal, what);
 }

@@ -136,29 +136,34 @@ export class TrainingClient {
    * @throws BadRequestError (through the future) naming the field or the part of the answer; whatever `lossFn` throws
    */
   forwardBackwardCustom(
-    batch: readonly Datum[],
+    data: readonly Datum[],
     lossFn: CustomLossFn,
     { lossTypeInput = 'logprobs', ...options }: CustomLossOptions = {},
   ): APIFuture<ForwardBackwardOutput> {
     // read again after the forward pass, when the caller's list may hold the next batch
-    const data = [...batch];
+    let batch = data;
     let pass = (): void => undefined;
     const both = new Promise<void>((done) => (pass = done));
     const prepare = (): ForwardBackwardRequest => {
       if (lossTypeInput !== 'logprobs') {
         throw new BadRequestError(`loss_type_input: must be logprobs, got ${String(lossTypeInput)}`);
       }
-      return this.#batch(customForward(data), true);
+      const forward = this.#batch(customForward(data), true);
+      batch = [...data];
+      return forward;
     };
     const send = async (
       forward: ForwardBackwardRequest,
       signal: AbortSignal,
     ): Promise<ForwardBackwardOutput> => {
-      const custom = await evaluate(data, lossFn, await this.#forwardBackward(forward, signal));
-      this.#checkOpen();
+      const output = await this.#forwardBackward(forward, signal);
       checkAborted(signal, 'the custom loss');
+      const evaluation = evaluate(batch, lossFn, output);
+      await awaitTurn(evaluation, signal, 'the custom loss');
+      const custom = await evaluation;
+      this.#checkOpen();
       const backward = this.#forwardBackward(
-        this.#batch(customBackward(data, custom.gradients), false),
+        this.#batch(customBackward(batch, custom.gradients), false),
         signal,
       );
       pass();

@@ -350,6 +350,20 @@ describe('a custom loss', () => {
     expect(sizes).toEqual([4, 1]);
   });
 
+  it('is not waited for when it is given up, even if it never answers', async () => {
+    await using model = await trained();
+    const given = new AbortController();
+    const stuck: CustomLossFn = () => {
+      given.abort('enough');
+      return new Promise(() => undefined);
+    };
+    const custom = model.forwardBackwardCustom(DATA, stuck, { signal: given.signal });
+    const norm = gradNorm(model);
+    const late = new Promise((done) => setTimeout(done, 5000, 'still waiting'));
+    expect(await Promise.race([rejection(custom), late])).toMatchObject({ cause: 'enough' });
+    expect(await norm).toBe(0);
+  });
+
   it('ends with its client', async () => {
     const model = await trained();
     const custom = model.forwardBackwardCustom(DATA, async (...args) => {
