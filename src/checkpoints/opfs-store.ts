@@ -47,16 +47,15 @@ export class OpfsStore implements Store {
       if (!('createSyncAccessHandle' in FileSystemFileHandle.prototype)) {
         throw new StorageError('checkpoints: the store of this site can be opened in dedicated workers only');
       }
-      const store = new OpfsStore(await IdbRecords.open(name), name);
-      await store.#folders();
-      return store;
+      // first, since a private window may refuse it
+      await directoryOf(name);
+      return new OpfsStore(await IdbRecords.open(name), name);
     });
   }
 
   /** Looked up every time: whoever clears the site's data removes it. */
-  async #folders(): Promise<FileSystemDirectoryHandle> {
-    const root = await navigator.storage.getDirectory();
-    return root.getDirectoryHandle(this.#name, { create: true });
+  #folders(): Promise<FileSystemDirectoryHandle> {
+    return directoryOf(this.#name);
   }
 
   get(collection: Collection, key: string): Promise<JsonRecord | undefined> {
@@ -158,6 +157,11 @@ export class OpfsStore implements Store {
       });
     });
   }
+}
+
+async function directoryOf(name: string): Promise<FileSystemDirectoryHandle> {
+  const root = await navigator.storage.getDirectory();
+  return root.getDirectoryHandle(name, { create: true });
 }
 
 async function writeFile(
