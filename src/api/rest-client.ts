@@ -143,8 +143,10 @@ export class RestClient {
   /** Files an adapter made elsewhere as a training checkpoint of a run of its own. Not in the SDK. */
   async importCheckpoint(
     source: Blob | Readonly<Record<string, Blob>>,
-    { name, baseModel }: ImportCheckpointOptions,
+    options: ImportCheckpointOptions,
   ): Promise<Checkpoint> {
+    checkNames('importCheckpoint', options, ['name', 'baseModel']);
+    const { name, baseModel } = options;
     const backend = this.#backend;
     const sessionId = await this.#session.id();
     return checkpoint(

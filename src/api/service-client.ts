@@ -138,6 +138,7 @@ export class ServiceClient {
     options: CreateTrainingClientFromStateOptions,
   ): Promise<TrainingClient> {
     parseTinkerPath(path);
+    checkNames('createTrainingClientFromState', options, ['userMetadata', 'onProgress', 'signal']);
     const session = this.#open();
     const { baseModel, ...shape } = await session.backend.getWeightsInfo(path);
     const { loraRank: rank, trainMlp, trainAttn, trainUnembed } = shape;

@@ -361,6 +361,7 @@ test('the page of RestClient, publishing and downloads', async () => {
   await restClient.publishCheckpointFromTinkerPath(path);
   const [published] = (await restClient.listCheckpoints(trainingRunId)).checkpoints;
   expect(published).toMatchObject({ tinkerPath: path, public: true, expiresAt: null });
+  await (await serviceClient.createTrainingClientFromState(path)).dispose();
   await restClient.unpublishCheckpointFromTinkerPath(path);
   expect(await rejection(restClient.unpublishCheckpointFromTinkerPath(path))).toBeInstanceOf(
     tinker.ConflictError,
@@ -513,6 +514,18 @@ test('habits from Python are refused by name, not ignored', async () => {
       () => trainingClient.forward([datum], 'cross_entropy').result(loosely({ timeout: 30 })),
     ],
     ['Datum.model_input: ', () => new types.Datum(loosely({ model_input: prompt }))],
+    [
+      'createTrainingClientFromState.base_model: ',
+      () =>
+        serviceClient.createTrainingClientFromState(
+          'tinker://run-id/weights/0001',
+          loosely({ base_model: BASE_MODEL }),
+        ),
+    ],
+    [
+      'importCheckpoint.base_model: ',
+      () => restClient.importCheckpoint(new Blob(), loosely({ name: 'x', base_model: BASE_MODEL })),
+    ],
     ['data: must be a list', () => train(datum)],
     ['data[0]: must be a Datum', () => train([{ modelInput: prompt, lossFnInputs }])],
     [
