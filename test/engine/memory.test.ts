@@ -136,3 +136,86 @@ it('a client that comes while the last of its kind goes is not torn down with it
   await Promise.all(leaving);
   expect(await engine.stats()).toMatchObject({ models: 0, samplers: 0 });
 });
+
+it('clients that come, give up and go at any moment leave nothing behind, and nobody waiting', async () => {
+  engine = await openEngine();
+  const { batch } = await loadFixture('tied');
+  const sessionId = await sessionOf(engine);
+  // any sequence will do; this one can be had again
+  let state = 7;
+  const random = (): number => (state = (Math.imul(state, 1664525) + 1013904223) >>> 0) / 2 ** 32;
+  const one = <T>(list: readonly T[]): T => list[Math.floor(random() * list.length)]!;
+  const outcomes = new Set<string>();
+
+  const round = async (): Promise<EngineStats> => {
+    const models: string[] = [];
+    const samplers: string[] = [];
+    const create = async (): Promise<void> => {
+      const lora = { ...LORA, rank: one([4, 8]) };
+      const made = await engine.createModel({ sessionId, baseModel: 'tied', lora, userMetadata: {} });
+      models.push(made.modelId);
+    };
+    const all: Promise<unknown>[] = [];
+    for (let i = 0; i < 80; i++) {
+      if (models.length === 0 || i % 20 === 0) await create();
+      if (samplers.length === 0) samplers.push(await createSampler(engine, { base: 'tied' }));
+      const [modelId, samplerId] = [one(models), one(samplers)];
+      const options = { signal: random() < 0.4 ? AbortSignal.timeout(60 * random()) : undefined };
+      const train = {
+        modelId,
+        data: batch,
+        lossFn: 'cross_entropy',
+        lossFnConfig: {},
+        forwardOnly: false,
+      } as const;
+      const save = {
+        modelId,
+        checkpointType: 'training',
+        name: 'a',
+        ttlSeconds: null,
+        overwrite: true,
+      } as const;
+      const params = { ...GREEDY, maxTokens: 20 };
+      const draw = {
+        samplerId,
+        prompt: [1, 5, 9],
+        numSamples: 2,
+        params,
+        promptLogprobs: true,
+        topkPromptLogprobs: 2,
+      };
+      const call = one<() => Promise<unknown>>([
+        () => engine.forwardBackward(train, options),
+        () => engine.forwardBackward(train, options),
+        () => engine.optimStep({ modelId, adamParams: ADAM }, options),
+        () => engine.saveWeights(save, options),
+        () =>
+          engine.loadWeights({ modelId, path: `tinker://${modelId}/weights/a`, optimizer: true }, options),
+        async () =>
+          samplers.push((await engine.createSampler({ kind: 'snapshot', modelId }, options)).samplerId),
+        () => engine.sample(draw, options),
+        () => engine.sample(draw, options),
+        () => engine.unloadModel(models.splice(models.indexOf(modelId), 1)[0]!),
+        () => engine.unloadSampler(samplers.splice(samplers.indexOf(samplerId), 1)[0]!),
+      ]);
+      const done = call().then(
+        () => outcomes.add('done'),
+        (error: Error) => outcomes.add(error.name),
+      );
+      all.push(done);
+      if (random() < 0.2) await Promise.race([done, new Promise((wait) => setTimeout(wait, 30))]);
+    }
+    await Promise.all(all);
+    await Promise.all(models.map((id) => engine.unloadModel(id)));
+    await Promise.all(samplers.map((id) => engine.unloadSampler(id)));
+    return engine.stats();
+  };
+  const { bytes } = await round();
+  await round();
+  const end = await round();
+  expect(end).toMatchObject({ models: 0, samplers: 0 });
+  // the base model stays, and a few small buffers for readbacks; one adapter would be more than that
+  expect(Math.abs(end.bytes - bytes)).toBeLessThan(32 * 1024);
+  // a checkpoint may not be there yet, or its model
+  expect([...outcomes].sort()).toEqual(['AbortedError', 'NotFoundError', 'done']);
+});
