@@ -5,7 +5,7 @@
  */
 import type { ForwardBackwardRequest } from './contract/backend';
 import { BadRequestError } from './contract/errors';
-import { Datum, datumPayloads } from './datum';
+import { checkDatums, Datum, datumPayloads } from './datum';
 import type { ForwardBackwardOutput } from './results';
 import { TensorData, type TensorLike } from './tensor-data';
 
@@ -39,6 +39,7 @@ const crossEntropy = (data: readonly Datum[]): Batch => ({
 
 /** What the forward pass is given: the targets, with weights of zero where there are none. @throws BadRequestError without targets */
 export function customForward(data: readonly Datum[]): Batch {
+  checkDatums(data);
   return crossEntropy(
     data.map(({ modelInput, lossFnInputs }, i) => {
       const { target_tokens, weights } = lossFnInputs;

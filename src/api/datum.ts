@@ -60,21 +60,25 @@ function toTensor(key: string, value: TensorData | TensorLike): TensorData {
     : TensorData.fromArray(value, dtype, field);
 }
 
+/** @internal @throws BadRequestError unless it is a list of datums */
+export function checkDatums(data: readonly Datum[]): void {
+  if (!Array.isArray(data)) throw new BadRequestError('data: must be a list of Datum');
+  const bad = data.findIndex((datum) => !(datum instanceof Datum));
+  if (bad >= 0) {
+    throw new BadRequestError(`data[${bad}]: must be a Datum: new Datum({ modelInput, lossFnInputs })`);
+  }
+}
+
 /** @internal datums as they cross the seam. @throws BadRequestError on what is none, UnsupportedError on images */
 export function datumPayloads(data: readonly Datum[]): DatumPayload[] {
-  if (!Array.isArray(data)) throw new BadRequestError('data: must be a list of Datum');
-  return data.map((datum: Datum, i) => {
-    if (!(datum instanceof Datum)) {
-      throw new BadRequestError(`data[${i}]: must be a Datum: new Datum({ modelInput, lossFnInputs })`);
-    }
-    return {
-      tokens: inputTokens(datum.modelInput, `data[${i}].model_input`),
-      lossFnInputs: Object.fromEntries(
-        Object.entries(datum.lossFnInputs).map(([key, { dtype, shape, data, csr }]) => [
-          key,
-          { dtype, shape, data, ...(csr && { csr }) },
-        ]),
-      ),
-    };
-  });
+  checkDatums(data);
+  return data.map(({ modelInput, lossFnInputs }, i) => ({
+    tokens: inputTokens(modelInput, `data[${i}].model_input`),
+    lossFnInputs: Object.fromEntries(
+      Object.entries(lossFnInputs).map(([key, { dtype, shape, data, csr }]) => [
+        key,
+        { dtype, shape, data, ...(csr && { csr }) },
+      ]),
+    ),
+  }));
 }

@@ -296,7 +296,11 @@ describe('a custom loss', () => {
     expect(await rejection(model.forwardBackwardCustom(DATA, squared, options))).toBeInstanceOf(
       BadRequestError,
     );
-    expect(await rejection(model.forwardBackwardCustom([], squared))).toBeInstanceOf(BadRequestError);
+    const plain = { modelInput, lossFnInputs: { target_tokens: [5, 9, 13, 2] } };
+    for (const data of [[], undefined, DATA[0], [plain]]) {
+      const refused = model.forwardBackwardCustom(data as never, squared);
+      expect(await rejection(refused)).toBeInstanceOf(BadRequestError);
+    }
   });
 
   it('given up between its halves accumulates nothing, and lets the others run', async () => {
