@@ -1,7 +1,10 @@
-/** What is removed when a catalog is opened: what a crash has left, and what has expired. */
+/** What is removed when a catalog is opened: what a crash has left, what has expired, and what never came to anything. */
 import type { CheckpointRecord } from './catalog-types';
-import { asCheckpoint, isExpired } from './records';
-import type { Store } from './store';
+import { asCheckpoint, asRun, asSession, isExpired } from './records';
+import type { JsonRecord, Store } from './store';
+
+/** How long a run that did nothing, or a session without runs, stays: every page that is opened makes one. */
+const IDLE_MS = 7 * 24 * 3600 * 1000;
 
 export interface Sweep {
   /** folders that no record named */
@@ -37,7 +40,31 @@ export async function sweep(store: Store, now: () => number): Promise<Sweep> {
     if (named.has(folder) || damaged.length > 0) continue;
     if (await tryRemove(store, folder)) orphans++;
   }
+  if (damaged.length === 0) await sweepIdle(store, records, now());
   return { orphans, expired };
+}
+
+/** Removes the runs that asked for nothing and have no checkpoint, and the sessions without runs, when they are old. */
+async function sweepIdle(
+  store: Store,
+  checkpoints: ReadonlyMap<string, JsonRecord>,
+  now: number,
+): Promise<void> {
+  const isOld = ({ created }: { readonly created: string }): boolean => Date.parse(created) + IDLE_MS < now;
+  const isIdle = (record: JsonRecord): boolean => {
+    const run = asRun(record);
+    return run.lastRequestTime === run.created && isOld(run);
+  };
+  const saved = new Set([...checkpoints.values()].map((record) => asCheckpoint(record).trainingRunId));
+  const inUse = new Set<string>();
+  for (const [key, record] of (await store.list('runs')).records) {
+    if (saved.has(key) || !isIdle(record)) inUse.add(asRun(record).sessionId);
+    // a run that another tab still has is filed again with its first request
+    else await store.update('runs', key, (current) => (current && isIdle(current) ? undefined : current));
+  }
+  for (const [key, record] of (await store.list('sessions')).records) {
+    if (!inUse.has(key) && isOld(asSession(record))) await store.remove('sessions', key);
+  }
 }
 
 /** A folder that cannot be removed yet, as its dying writer still has a file open, goes at the next start. */

@@ -144,6 +144,55 @@ export const saving: StoreCases = {
     sameAdapter(await next.load(pathOf(kept), { optimizer: true }), kept);
   },
 
+  'forgets old runs that did nothing, and old sessions without runs': async (open) => {
+    const store = await open();
+    const start = Date.parse('2030-01-01T00:00:00Z');
+    let now = start;
+    const filed = await Catalog.open(store, { now: () => now });
+    const [created, later] = [new Date(start).toISOString(), new Date(start + 1).toISOString()];
+    const { adapter } = sample(0);
+    const run = (id: string, sessionId: string, lastRequestTime: string) =>
+      filed.putRun({
+        trainingRunId: id,
+        sessionId,
+        adapter,
+        userMetadata: {},
+        created,
+        lastRequestTime,
+      });
+    for (const id of ['empty', 'idle', 'asked', 'saved'])
+      await filed.putSession({ sessionId: id, userMetadata: {}, created });
+    await run('idle-run', 'idle', created);
+    await run('asked-run', 'asked', later);
+    await run('saved-run', 'saved', created);
+    await filed.save(sample(1, { trainingRunId: 'saved-run' }));
+    const left = async (): Promise<unknown> => {
+      const next = await Catalog.open(await open(), { now: () => now });
+      await next.swept;
+      const runs = await next.listRuns({ limit: 9, offset: 0 });
+      return [
+        runs.trainingRuns.map(({ trainingRunId }) => trainingRunId).sort(),
+        (await next.listSessions({ limit: 9, offset: 0 })).sort(),
+      ];
+    };
+    const week = 7 * 24 * 3600 * 1000;
+    now = start + week;
+    const all = [
+      ['asked-run', 'idle-run', 'saved-run'],
+      ['asked', 'empty', 'idle', 'saved'],
+    ];
+    equal(await left(), all, 'after a week');
+    now = start + week + 1;
+    equal(
+      await left(),
+      [
+        ['asked-run', 'saved-run'],
+        ['asked', 'saved'],
+      ],
+      'later',
+    );
+  },
+
   'lists newest first, in pages, and sums up what is used': async (open) => {
     const now = Date.parse('2030-01-01T00:00:00Z');
     const catalog = await Catalog.open(await open(), { now: () => now });

@@ -56,8 +56,8 @@ export const together: StoreCases = {
     };
     const sweeper = await Catalog.open(interrupted(await open(), { after }));
     equal(await sweeper.swept, { orphans: 0, expired: 0 }, 'swept');
-    equal(seed, 2, 'saves');
-    for (const saved of [sample(1), sample(2)]) {
+    equal(seed, 4, 'saves');
+    for (const saved of [sample(1), sample(2), sample(3), sample(4)]) {
       sameAdapter(await saver.load(pathOf(saved), { optimizer: true }), saved);
     }
   },
