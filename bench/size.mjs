@@ -1,7 +1,7 @@
 /**
  * Size of the built library: the JavaScript files a browser loads, gzipped one by one, as a server sends them.
  * Left out is @huggingface/transformers (with onnxruntime-web in it), which loads only when an application asks
- * for a tokenizer; every other dependency counts.
+ * for a tokenizer, and @jax-js/jax, which applications bring themselves; every other dependency counts.
  */
 import { mkdtemp, readFile, readdir, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,7 +9,7 @@ import { join } from 'node:path';
 import { gzipSync } from 'node:zlib';
 import { build, loadConfigFromFile } from 'vite';
 
-const LEFT_OUT = [/^@huggingface\/transformers/, /^onnxruntime-/];
+const LEFT_OUT = [/^@huggingface\/transformers/, /^onnxruntime-/, /^@jax-js\/jax/];
 
 /** Builds with the settings of `vite.lib.config.ts`; returns [file, gzipped bytes] of each script. */
 async function scriptsOf(root, minify) {

@@ -5,7 +5,13 @@
 import * as Comlink from 'comlink';
 import { installErrorHandler, sendCall, watchLife, type Door } from '../engine/rpc';
 import type { Backend, CallOptions } from './contract/backend';
-import { asTinkerError, WebGPUUnavailableError, WorkerDiedError } from './contract/errors';
+import {
+  AbortedError,
+  asTinkerError,
+  WebGPUUnavailableError,
+  WorkerDiedError,
+  type TinkerError,
+} from './contract/errors';
 
 /** Starts a worker of this name. The expression must stay as it is: bundlers look for it. */
 const startEngine = (name: string): Worker =>
@@ -14,8 +20,9 @@ const startEngine = (name: string): Worker =>
 export class LocalBackend implements Backend {
   readonly #worker: Worker;
   readonly #door: Comlink.Remote<Door>;
-  readonly #pending = new Set<(reason: WorkerDiedError) => void>();
-  #death: string | undefined;
+  readonly #pending = new Set<(reason: TinkerError) => void>();
+  /** why, once it has */
+  #ended: TinkerError | undefined;
 
   /** Starts the worker. @param start makes it, with the name it is given (for tests) */
   constructor(start: (name: string) => Worker = startEngine) {
@@ -28,7 +35,9 @@ export class LocalBackend implements Backend {
     const name = `webtinker-${Math.random().toString(36).slice(2)}`;
     this.#worker = start(name);
     this.#door = Comlink.wrap<Door>(this.#worker);
-    watchLife(this.#worker, name, (reason) => this.#die(`the engine's worker died: ${reason}`));
+    watchLife(this.#worker, name, (reason) =>
+      this.#end(new WorkerDiedError(`the engine's worker died: ${reason}`)),
+    );
   }
 
   /** Sends one call. Messages keep their order, so call order is the order at the engine. */
@@ -38,7 +47,7 @@ export class LocalBackend implements Backend {
     options?: CallOptions,
   ): ReturnType<Backend[M]> {
     const result = new Promise<unknown>((resolve, reject) => {
-      if (this.#death !== undefined) return reject(new WorkerDiedError(this.#death));
+      if (this.#ended) return reject(this.#ended);
       this.#pending.add(reject);
       sendCall(this.#door, method, args, options)
         .then(resolve, (error: unknown) => reject(asTinkerError(error)))
@@ -47,11 +56,12 @@ export class LocalBackend implements Backend {
     return result as ReturnType<Backend[M]>;
   }
 
-  #die(reason: string): void {
-    if (this.#death !== undefined) return;
-    this.#death = reason;
+  /** @param reason what every call rejects with from now on */
+  #end(reason: TinkerError): void {
+    if (this.#ended) return;
+    this.#ended = reason;
     this.#worker.terminate();
-    for (const reject of this.#pending) reject(new WorkerDiedError(reason));
+    for (const reject of this.#pending) reject(reason);
     this.#pending.clear();
   }
 
@@ -99,7 +109,7 @@ export class LocalBackend implements Backend {
 
   /** Asks the browser, once and without waiting, not to clear what is saved when space runs short. Workers cannot ask. */
   #askToKeep(): void {
-    if (this.#asked || this.#death !== undefined) return;
+    if (this.#asked || this.#ended) return;
     this.#asked = true;
     // absent on insecure pages; a refusal shows in `getStorageUsage`
     void navigator.storage?.persist().catch(() => undefined);
@@ -107,7 +117,7 @@ export class LocalBackend implements Backend {
 
   /** Ends the worker at once; the browser frees its GPU memory. */
   dispose(): Promise<void> {
-    this.#die('the engine was disposed');
+    this.#end(new AbortedError('the engine was disposed'));
     return Promise.resolve();
   }
 }

@@ -223,7 +223,6 @@ it.each([
     (backend: LocalBackend) => void backend.getInfo('crash').catch(() => undefined),
     'stray',
   ],
-  ['is disposed', (backend: LocalBackend) => void backend.dispose(), 'disposed'],
   ['is terminated', () => worker.terminate(), 'closed or was killed'],
 ])('rejects every pending and later call when the worker %s', async (_, kill, reason) => {
   const backend = await open();
@@ -235,6 +234,16 @@ it.each([
     expect(error).toMatchObject({ code: 'worker_died', message: expect.stringContaining(reason) as string });
   }
   expect(await rejection(backend.stats())).toBeInstanceOf(errors.WorkerDiedError);
+});
+
+it('rejects every pending and later call when it is disposed', async () => {
+  const backend = await open();
+  const pending = [backend.getInfo('hang'), backend.getInfo('hang')].map(rejection);
+  await backend.dispose();
+  for (const error of [...(await Promise.all(pending)), await rejection(backend.stats())]) {
+    expect(error).toBeInstanceOf(errors.AbortedError);
+    expect(error).toMatchObject({ message: 'the engine was disposed' });
+  }
 });
 
 it('rejects when the script of the worker cannot be loaded', async () => {
