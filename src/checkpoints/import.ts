@@ -1,16 +1,14 @@
 /** Adapters that Python's peft, or this library elsewhere, has made. */
 import type { ImportCheckpointRequest } from '../api/contract/backend';
 import { BadRequestError, UnprocessableEntityError } from '../api/contract/errors';
+import { LORA_ALPHA, MAX_RANK } from '../api/contract/lora';
 import { ADAPTER_FILE, CONFIG_FILE, damaged, readAdapter } from './adapter-files';
 import { readArchive } from './archive';
 import type { AdapterDescription, AdapterMatrices } from './catalog-types';
-import { partsOf, scaleUpdate, SERVICE_ALPHA } from './peft';
+import { partsOf, scaleUpdate } from './peft';
 
 /** The most bytes of each file that is read. */
 const LIMITS = { [ADAPTER_FILE]: 2 ** 31, [CONFIG_FILE]: 2 ** 20 };
-
-/** Largest rank of the service. */
-const MAX_RANK = 256;
 
 /** An adapter that this engine can go on with. */
 export interface ImportedAdapter {
@@ -41,11 +39,11 @@ export async function readImport(
   const model = file(ADAPTER_FILE);
   const config = readConfig(await file(CONFIG_FILE).text());
   const found = readAdapter(await model.arrayBuffer(), config.rank, damaged('source', ADAPTER_FILE));
-  const matrices = scaleUpdate(found, config.scale / (SERVICE_ALPHA / config.rank));
+  const matrices = scaleUpdate(found, config.scale / (LORA_ALPHA / config.rank));
   const base = baseModel ?? config.baseModel;
   if (!base) throw new BadRequestError(`base_model: ${CONFIG_FILE} names none; say which the adapter is for`);
   return {
-    adapter: { baseModel: base, rank: config.rank, alpha: SERVICE_ALPHA, ...partsOf(matrices) },
+    adapter: { baseModel: base, rank: config.rank, alpha: LORA_ALPHA, ...partsOf(matrices) },
     matrices,
   };
 }

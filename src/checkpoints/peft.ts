@@ -5,9 +5,6 @@
  */
 import type { AdapterDescription, AdapterMatrices, AdapterMatrix } from './catalog-types';
 
-/** alpha of the service; an update is scaled by alpha / rank. */
-export const SERVICE_ALPHA = 32;
-
 const LAYER = /^layers\.\d+\.(self_attn\.[qkvo]_proj|mlp\.(gate|up|down)_proj)\.lora_[AB]$/;
 const HEAD = /^lm_head\.lora_[AB]$/;
 

@@ -15,6 +15,7 @@ import type {
   SaveWeightsRequest,
 } from '../api/contract/backend';
 import { AbortedError, NotFoundError } from '../api/contract/errors';
+import { LORA_ALPHA } from '../api/contract/lora';
 import { checkCheckpointName } from '../api/contract/tinker-path';
 import type {
   EngineStats,
@@ -42,7 +43,7 @@ import { openContext } from './devices/webgpu/context';
 import type { GpuContext } from './devices/webgpu/plan';
 import { GpuWatch } from './gpu-watch';
 import { Ledger, NO_STORAGE, type Storage } from './ledger';
-import { adapterLayout, LORA_ALPHA } from './program/adapter';
+import { adapterLayout } from './program/adapter';
 import { Records } from './records';
 import { Samplers } from './samplers';
 import { gaveUp, Scheduler, type Release } from './scheduler';

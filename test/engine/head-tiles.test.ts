@@ -4,7 +4,8 @@
  */
 import { expect, it } from 'vitest';
 import { Plan, type HostArray } from '../../src/engine/devices/webgpu/plan';
-import { adapterLayout, LORA_ALPHA } from '../../src/engine/program/adapter';
+import { LORA_ALPHA } from '../../src/api/contract/lora';
+import { adapterLayout } from '../../src/engine/program/adapter';
 import { headBackward, headForward, VOCABULARY_TILE } from '../../src/engine/program/head';
 import { Trace } from '../../src/engine/trace';
 import { topK } from '../../src/kernels/topk/topk';

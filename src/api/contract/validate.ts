@@ -6,6 +6,7 @@
 import type { CreateModelRequest, ForwardBackwardRequest, SampleRequest } from './backend';
 import { checkCsr } from './csr';
 import { BadRequestError } from './errors';
+import { MAX_RANK } from './lora';
 import { knownLosses, LOSSES, lossSettings, type LossSpec } from './losses';
 import type { AdamParamsPayload, DatumPayload, LoraConfigPayload, LossFnName, TensorPayload } from './types';
 
@@ -17,8 +18,6 @@ export interface ModelLimits {
   readonly contextLength: number;
 }
 
-/** Largest LoRA rank of the service. */
-export const MAX_RANK = 256;
 /** Most tokens listed at a place of a prompt: more would not fit one buffer of every GPU at long contexts. */
 export const MAX_TOPK_PROMPT_LOGPROBS = 256;
 /** Smallest normal float32: below it an Adam epsilon may be flushed to 0, and 0/0 is NaN. */

@@ -5,10 +5,8 @@
  * matrices lie one below the other, (G·r, K), and so do their B's, (N, r). The
  * gradients and both Adam moments are vectors of the same layout.
  */
+import { LORA_ALPHA } from '../../api/contract/lora';
 import type { DecoderConfig } from '../../models/config';
-
-/** alpha of the service; the update is scaled by alpha / rank. */
-export const LORA_ALPHA = 32;
 
 /** Offsets are multiples of 64 elements, the alignment of a buffer binding. */
 const ALIGN = 64;
