@@ -6,12 +6,13 @@ import tseslint from 'typescript-eslint';
 /** The layers of the project: name, files, and the layers it may import from. Imports point downward only. */
 const layers = [
   ['contract', 'src/api/contract/**', []],
-  ['kernels', 'src/kernels/**', []],
+  ['onnx', 'src/onnx/**', []],
+  ['kernels', 'src/kernels/**', ['onnx']],
   ['models', 'src/models/**', ['contract']],
   ['checkpoints', 'src/checkpoints/*', ['contract', 'models']],
   // Node's own; nothing that a browser loads may import it
   ['folder', 'src/checkpoints/node/**', ['contract', 'checkpoints']],
-  ['engine', 'src/engine/**', ['contract', 'kernels', 'models', 'checkpoints']],
+  ['engine', 'src/engine/**', ['contract', 'onnx', 'kernels', 'models', 'checkpoints']],
   // the one file of the clients that starts an engine
   ['door', 'src/api/local-backend.ts', ['contract', 'api', 'engine']],
   ['api', ['src/api/!(local-backend).ts', 'src/api/!(contract)/**'], ['contract', 'door']],

@@ -300,6 +300,9 @@ export class Engine extends Records implements Backend {
       kind: 'webgpu',
       adapter: [profile.vendor, profile.architecture].filter(Boolean).join(' ') || 'unknown',
       software: profile.kind === 'software',
+      threads: null,
+      advice: null,
+      reason: 'it is the only kind of device',
     };
   }
 

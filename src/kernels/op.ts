@@ -4,9 +4,13 @@
  * Programs are written once over ops (`engine/program`). Applying an op to a
  * trace records a node; a device asks the op how to run that node.
  */
+import type { Graph, Value } from '../onnx/graph';
 import type { Constant, Grid, KernelSpec } from './kernel';
 
 export type DType = 'f32' | 'u32' | 'i32';
+
+/** Data of a tensor on the host. */
+export type HostArray = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
 
 /** A dimension: a fixed size, or the name of one that is given at run time (`'T'` = tokens of the batch). */
 export type Size = number | string;
@@ -51,6 +55,31 @@ export interface Dispatch {
   readonly grid: (v: RunValues) => Grid;
 }
 
+/** A tensor that its op leaves in parts, for readers that can do with them: they ask for `kind`. */
+export interface Deferred {
+  readonly kind: string;
+  /** the tensor itself; called at most once, when a reader wants it whole */
+  whole(): Value;
+  /**
+   * Of a state updated in place, if only some of its rows change: `rows` (n) i32, where −1 stands for none, and
+   * their new contents `values` (n, width). They alone leave the runtime.
+   */
+  readonly patch?: { readonly rows: Value; readonly values: Value };
+}
+
+export type Lowered = Value | Deferred;
+
+/** What a lowering to ONNX works with: the graph under way, and what earlier nodes have left in it. */
+export interface OnnxLowering {
+  readonly graph: Graph;
+  /** A tensor, whole: f32, or i32 for both integer types. */
+  value(ref: TensorRef): Value;
+  /** What the tensor's op left it as, if in parts of this kind. */
+  parts<D extends Deferred>(ref: TensorRef, kind: D['kind']): D | undefined;
+  /** A scalar computed in f64 from the run's values at each run, by a name that says what it is. */
+  scalar(name: string, of: (v: RunValues) => number, type?: 'f32' | 'i32' | 'i64'): Value;
+}
+
 export type Tensors = Readonly<Record<string, TensorRef | undefined>>;
 
 export interface OutputSpec {
@@ -72,6 +101,13 @@ export interface Op<I extends Tensors, O extends string, A> {
   outputs(inputs: I, attrs: A): Readonly<Record<O, OutputSpec>>;
   /** The launches that compute the outputs on WebGPU. Scratch memory is declared as one more output. */
   webgpu(node: Node<I, O, A>, profile: AdapterProfile): readonly Dispatch[];
+  /** The same as operators of an ONNX graph. Scratch outputs are left out. Integers are i32 there. */
+  onnx?(node: Node<I, O, A>, on: OnnxLowering): Readonly<Partial<Record<O, Lowered>>>;
+  /**
+   * In place of `onnx`, for what no operator says well: plain code that runs after the graph and writes the
+   * outputs. `array` gives the memory of a tensor (of an output in place: that of the input).
+   */
+  host?(node: Node<I, O, A>, array: (ref: TensorRef) => HostArray, v: RunValues): void;
 }
 
 /** Declares an op; a function only so that its types are inferred. */

@@ -136,10 +136,32 @@ export interface SupportedModel {
   readonly vocabSize: number;
 }
 
+/** WebGPU; ONNX Runtime as WebAssembly; ONNX Runtime as native code. */
+export type DeviceKind = 'webgpu' | 'wasm' | 'cpu';
+
+/** A device, for people. */
+export interface DeviceInfo {
+  readonly kind: DeviceKind;
+  /** e.g. `nvidia ampere`, `onnxruntime-web 1.31.0` */
+  readonly adapter: string;
+  /** WebGPU computed by the processor: right, and slow */
+  readonly software: boolean;
+  /** of the processor that it computes on; null on a GPU */
+  readonly threads: number | null;
+  /** how to get more out of this machine, e.g. how to allow threads; null: nothing to say */
+  readonly advice: string | null;
+}
+
+/** The device that an engine chose. */
+export interface ChosenDevice extends DeviceInfo {
+  /** why this one and not another, in a sentence */
+  readonly reason: string;
+}
+
 export interface ServerCapabilities {
   readonly supportedModels: readonly SupportedModel[];
-  /** what computes, e.g. `{ device: 'webgpu', adapter: 'google swiftshader', software: true }` */
-  readonly device: { readonly kind: string; readonly adapter: string; readonly software: boolean };
+  /** what computes */
+  readonly device: ChosenDevice;
   /** where checkpoints go */
   readonly storage: StorageKind;
 }
