@@ -24,7 +24,17 @@ const layers = [
 const outside = ['test/**', 'bench/**', 'tools/**', 'scripts/**', '*.config.*'];
 
 export default defineConfig(
-  globalIgnores(['dist', 'dist-demo', 'test-artifacts', 'coverage', 'models', '.cache', '.venv']),
+  globalIgnores([
+    'dist',
+    'dist-demo',
+    'test-artifacts',
+    'coverage',
+    'models',
+    '.cache',
+    '.venv',
+    // generated
+    'src/onnx/onnx_pb.ts',
+  ]),
   js.configs.recommended,
   tseslint.configs.recommendedTypeChecked,
   {

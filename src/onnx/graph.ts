@@ -96,6 +96,14 @@ export class Graph {
     return values;
   }
 
+  /** A constant under a name of its own, such as a weight; its data is not copied. */
+  constant(name: string, type: ElementType, shape: readonly number[], data: Constant['data']): Value {
+    if (this.constants.has(name)) throw new Error(`graph ${this.name}: constant ${name} is declared twice`);
+    const constant: Constant = { name, type, shape, data };
+    this.constants.set(name, constant);
+    return constant;
+  }
+
   /** A constant of f32: a scalar, or a tensor of `shape`. Equal small ones are shared. */
   f32(data: number | Float32Array | readonly number[], shape?: readonly number[]): Value {
     return this.#constant(
