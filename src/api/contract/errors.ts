@@ -159,8 +159,14 @@ export class UnsupportedError extends TinkerError {
   override readonly code: string = 'unsupported';
 }
 
+/** A device that cannot be opened here; the message says what is missing and what to do. */
+export class DeviceUnavailableError extends TinkerError {
+  override name = 'DeviceUnavailableError';
+  override readonly code: string = 'device_unavailable';
+}
+
 /** No usable WebGPU on this page. */
-export class WebGPUUnavailableError extends TinkerError {
+export class WebGPUUnavailableError extends DeviceUnavailableError {
   override name = 'WebGPUUnavailableError';
   override readonly code: string = 'webgpu_unavailable';
 }
@@ -222,6 +228,7 @@ const CLASSES = {
   APIResponseValidationError,
   RequestFailedError,
   UnsupportedError,
+  DeviceUnavailableError,
   WebGPUUnavailableError,
   OutOfMemoryError,
   StorageError,
