@@ -30,7 +30,15 @@ export interface GraphNode {
 export interface Constant extends Value {
   readonly shape: readonly number[];
   /** little-endian, row-major */
-  readonly data: Float32Array | Int32Array | BigInt64Array | Uint8Array;
+  readonly data: Float32Array | Int32Array | BigInt64Array | Uint8Array | StoredData;
+}
+
+/** Where the data of a constant lie that the graph does not hold: a stretch of a file beside the model. */
+export interface StoredData {
+  /** relative to the model's folder */
+  readonly location: string;
+  readonly byteOffset: number;
+  readonly byteLength: number;
 }
 
 /** An input or output of the whole graph. */

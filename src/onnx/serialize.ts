@@ -1,6 +1,6 @@
 /** Writes a graph in the ONNX format. */
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
-import type { Attribute, Constant, Dim, ElementType, Graph, GraphNode, Port } from './graph';
+import type { Attribute, Constant, Dim, ElementType, Graph, GraphNode, Port, StoredData } from './graph';
 import {
   AttributeProto_AttributeType as AttributeType,
   ModelProtoSchema,
@@ -18,7 +18,7 @@ export const OPSET = 18;
 const IR_VERSION = 8;
 
 /** Where external data starts, in bytes: at whole pages, so that runtimes can map the file. */
-const PAGE = 4096;
+export const PAGE = 4096;
 
 const DATA_TYPE: Readonly<Record<ElementType, DataType>> = {
   f32: DataType.FLOAT,
@@ -54,18 +54,23 @@ export function serialize(graph: Graph, { external }: SerializeOptions = {}): Se
   let end = 0;
   const tensor = (constant: Constant): MessageInitShape<typeof TensorProtoSchema> => {
     const { name, type, shape } = constant;
-    const data = bytesOf(constant.data);
     const header = { name, dataType: DATA_TYPE[type], dims: shape.map(BigInt) };
+    const placed = (data: StoredData): MessageInitShape<typeof TensorProtoSchema> => ({
+      ...header,
+      dataLocation: DataLocation.EXTERNAL,
+      externalData: [
+        { key: 'location', value: data.location },
+        { key: 'offset', value: String(data.byteOffset) },
+        { key: 'length', value: String(data.byteLength) },
+      ],
+    });
+    if ('location' in constant.data) return placed(constant.data);
+    const data = bytesOf(constant.data);
     if (!external || data.byteLength < external.minBytes) return { ...header, rawData: data };
     const byteOffset = Math.ceil(end / PAGE) * PAGE;
     end = byteOffset + data.byteLength;
     beside.push({ name, byteOffset, data });
-    const place = { location: external.location, offset: byteOffset, length: data.byteLength };
-    return {
-      ...header,
-      dataLocation: DataLocation.EXTERNAL,
-      externalData: Object.entries(place).map(([key, value]) => ({ key, value: String(value) })),
-    };
+    return placed({ location: external.location, byteOffset, byteLength: data.byteLength });
   };
   const model = create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
