@@ -1,14 +1,15 @@
 /**
- * The engine in a Web Worker, seen as a `Backend`. Adds what Comlink lacks: when
+ * The engine in a worker, seen as a `Backend`. Adds what Comlink lacks: when
  * the worker ends, every pending call rejects, and every later one too.
  */
 import * as Comlink from 'comlink';
+import type { EngineHost, EngineSetup, Platform } from '../engine/host';
 import { installErrorHandler, sendCall, watchLife, type Door } from '../engine/rpc';
 import type { Backend, CallOptions } from './contract/backend';
 import {
   AbortedError,
   asTinkerError,
-  WebGPUUnavailableError,
+  UnsupportedError,
   WorkerDiedError,
   type TinkerError,
 } from './contract/errors';
@@ -17,27 +18,48 @@ import {
 const startEngine = (name: string): Worker =>
   new Worker(new URL('../engine/worker.ts', import.meta.url), { type: 'module', name });
 
+/**
+ * An engine in a Web Worker.
+ * @param start makes it, with the name it is given (for tests)
+ */
+export function webHost(start: (name: string) => Worker = startEngine): EngineHost {
+  if (typeof Worker === 'undefined') {
+    throw new UnsupportedError(
+      'There are no Web Workers here for the engine; in Node, import the entry that package.json names for `node`.',
+    );
+  }
+  const name = `webtinker-${Math.random().toString(36).slice(2)}`;
+  const worker = start(name);
+  return {
+    endpoint: worker,
+    watch: (onDeath) => watchLife(worker, name, onDeath),
+    // a page stays anyway
+    waiting: () => undefined,
+    terminate: async () => worker.terminate(),
+  };
+}
+
+export type { Platform };
+
+/** Pages and their workers. */
+export const BROWSER: Platform = { start: () => webHost(), folders: false };
+
 export class LocalBackend implements Backend {
-  readonly #worker: Worker;
+  readonly #host: EngineHost;
   readonly #door: Comlink.Remote<Door>;
   readonly #pending = new Set<(reason: TinkerError) => void>();
   /** why, once it has */
   #ended: TinkerError | undefined;
+  #terminated: Promise<void> = Promise.resolve();
 
-  /** Starts the worker. @param start makes it, with the name it is given (for tests) */
-  constructor(start: (name: string) => Worker = startEngine) {
-    if (typeof Worker === 'undefined') {
-      throw new WebGPUUnavailableError(
-        'This release computes in a browser with WebGPU; where there are no Web Workers (as in Node), give a `backend` of your own.',
-      );
-    }
+  /** Takes over a worker that was just started. */
+  constructor(host: EngineHost, setup: EngineSetup) {
     installErrorHandler();
-    const name = `webtinker-${Math.random().toString(36).slice(2)}`;
-    this.#worker = start(name);
-    this.#door = Comlink.wrap<Door>(this.#worker);
-    watchLife(this.#worker, name, (reason) =>
-      this.#end(new WorkerDiedError(`the engine's worker died: ${reason}`)),
-    );
+    this.#host = host;
+    this.#door = Comlink.wrap<Door>(host.endpoint);
+    host.watch((reason) => this.#end(new WorkerDiedError(`the engine's worker died: ${reason}`)));
+    // first in the order of messages; calls that fail for it say so themselves
+    void this.#door.setup(setup);
   }
 
   /** Sends one call. Messages keep their order, so call order is the order at the engine. */
@@ -48,10 +70,13 @@ export class LocalBackend implements Backend {
   ): ReturnType<Backend[M]> {
     const result = new Promise<unknown>((resolve, reject) => {
       if (this.#ended) return reject(this.#ended);
+      if (this.#pending.size === 0) this.#host.waiting(true);
       this.#pending.add(reject);
       sendCall(this.#door, method, args, options)
         .then(resolve, (error: unknown) => reject(asTinkerError(error)))
-        .finally(() => this.#pending.delete(reject));
+        .finally(() => {
+          if (this.#pending.delete(reject) && this.#pending.size === 0) this.#host.waiting(false);
+        });
     });
     return result as ReturnType<Backend[M]>;
   }
@@ -60,7 +85,7 @@ export class LocalBackend implements Backend {
   #end(reason: TinkerError): void {
     if (this.#ended) return;
     this.#ended = reason;
-    this.#worker.terminate();
+    this.#terminated = this.#host.terminate();
     for (const reject of this.#pending) reject(reason);
     this.#pending.clear();
   }
@@ -111,13 +136,13 @@ export class LocalBackend implements Backend {
   #askToKeep(): void {
     if (this.#asked || this.#ended) return;
     this.#asked = true;
-    // absent on insecure pages; a refusal shows in `getStorageUsage`
-    void navigator.storage?.persist().catch(() => undefined);
+    // absent on insecure pages and in Node; a refusal shows in `getStorageUsage`
+    void globalThis.navigator?.storage?.persist().catch(() => undefined);
   }
 
-  /** Ends the worker at once; the browser frees its GPU memory. */
+  /** Ends the worker; what it held is freed when this resolves. Calls reject at once. */
   dispose(): Promise<void> {
     this.#end(new AbortedError('the engine was disposed'));
-    return Promise.resolve();
+    return this.#terminated;
   }
 }

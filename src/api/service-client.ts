@@ -1,10 +1,10 @@
 /** The entry: picks the engine and makes the clients that work on it. */
 import type { Backend } from './contract/backend';
-import { AbortedError, UnsupportedError } from './contract/errors';
+import { AbortedError, BadRequestError, UnsupportedError } from './contract/errors';
 import { parseTinkerPath } from './contract/tinker-path';
-import type { EngineStats } from './contract/types';
+import type { DeviceKind, EngineStats } from './contract/types';
 import { checkCreateModel, checkUserMetadata } from './contract/validate';
-import { LocalBackend } from './local-backend';
+import { BROWSER, LocalBackend, type Platform } from './local-backend';
 import { checkNames } from './options';
 import { LoraConfig, type LoraConfigInit } from './params';
 import { checkAborted, type LoadOptions, type ProgressCallback } from './request';
@@ -17,11 +17,18 @@ import { TrainingClient } from './training-client';
 /** The model that comes with the library and needs no network. */
 export const DEFAULT_BASE_MODEL = 'webtinker/pocket';
 
+const DEVICES: readonly string[] = ['auto', 'webgpu', 'wasm', 'cpu'] satisfies (DeviceKind | 'auto')[];
+
 export interface ServiceClientOptions {
-  /** an engine of your own; default: one in a Web Worker, started at the first call */
+  /** an engine of your own; default: one in a worker, started at the first call */
   readonly backend?: Backend;
-  /** what computes */
-  readonly device?: 'webgpu';
+  /**
+   * What computes: `webgpu`, a GPU; `wasm`, ONNX Runtime as WebAssembly; `cpu`, ONNX Runtime as native code
+   * (in Node). Default `auto`: a real GPU if there is one, else the best of the others.
+   */
+  readonly device?: DeviceKind | 'auto';
+  /** In Node: the folder of checkpoints; default `checkpoints` in the folder `WEBTINKER_HOME` names, or `~/.webtinker`. */
+  readonly store?: string | undefined;
   /** a remote service: not in this release */
   readonly baseUrl?: string;
   /** key of a remote service: not in this release */
@@ -48,16 +55,18 @@ export interface CreateSamplingClientOptions extends SampledModel, LoadOptions {
 
 export class ServiceClient {
   readonly #options: ServiceClientOptions;
+  readonly #platform: Platform;
   readonly #rests: RestClient[] = [];
   #session: Session | undefined;
   #disposed = false;
 
   /** Starts nothing yet: the engine starts at the first call, the session with the first client. */
-  constructor(options: ServiceClientOptions = {}) {
+  constructor(options: ServiceClientOptions = {}, /** @internal */ platform: Platform = BROWSER) {
     checkNames('ServiceClient', options, [
       'userMetadata',
       'backend',
       'device',
+      'store',
       'onProgress',
       'baseUrl',
       'apiKey',
@@ -65,19 +74,30 @@ export class ServiceClient {
     if (options.baseUrl !== undefined || options.apiKey !== undefined) {
       throw new UnsupportedError('baseUrl and apiKey: the remote service comes with a later release');
     }
-    if (options.device !== undefined && options.device !== 'webgpu') {
-      throw new UnsupportedError(
-        `device: only 'webgpu' is there in this release, got '${String(options.device)}'`,
-      );
+    const { device = 'auto', store } = options;
+    if (!DEVICES.includes(device)) {
+      throw new UnsupportedError(`device: must be one of ${DEVICES.join(', ')}; got '${String(device)}'`);
+    }
+    if (store !== undefined && !platform.folders) {
+      throw new UnsupportedError('store: only in Node can checkpoints go to a folder; leave it out here');
+    }
+    if (store !== undefined && (typeof store !== 'string' || store === '')) {
+      throw new BadRequestError(`store: must be the path of a folder, got ${JSON.stringify(store)}`);
     }
     checkUserMetadata(options.userMetadata ?? {});
     this.#options = options;
+    this.#platform = platform;
   }
 
   #open(): Session {
     if (this.#disposed) throw new AbortedError('this ServiceClient is disposed');
     const { backend, userMetadata = {}, onProgress } = this.#options;
-    return (this.#session ??= new Session(backend ?? new LocalBackend(), { userMetadata, onProgress }));
+    return (this.#session ??= new Session(backend ?? this.#startEngine(), { userMetadata, onProgress }));
+  }
+
+  #startEngine(): Backend {
+    const { device = 'auto', store = null } = this.#options;
+    return new LocalBackend(this.#platform.start(), { device, store });
   }
 
   /** Models that can be trained and sampled, with their context lengths; what computes, and where checkpoints go. */

@@ -6,6 +6,7 @@
 import * as Comlink from 'comlink';
 import type { Backend, CallOptions } from '../api/contract/backend';
 import { AbortedError, asTinkerError, fromWire, toWire, type ErrorWire } from '../api/contract/errors';
+import type { EngineSetup } from './host';
 
 /** Comlink wraps what was thrown in `{ value }` before it asks this handler. */
 type Thrown = { readonly value: unknown };
@@ -67,6 +68,8 @@ type Callback = (event: never) => void;
 
 /** What crosses: a call with its number, and the wish to give one up. Signals and callbacks cannot be cloned. */
 export interface Door {
+  /** comes before any call */
+  setup(setup: EngineSetup): void;
   call(
     id: number,
     method: keyof Backend,
@@ -123,20 +126,29 @@ function largeBuffers(value: unknown, found = new Set<ArrayBuffer>()): Set<Array
  * Makes this worker answer calls, with the backend that `open` makes at the
  * first one. Calls reach the backend in the order of their messages. If opening
  * fails, the calls so far reject and the next one tries again.
+ * @param port where calls come from, if the platform itself tells when this worker ends; default: the page
+ * @returns the backend, if it was opened
  */
-export function serve(open: () => Promise<Backend>): void {
+export function serve(
+  open: (setup: EngineSetup) => Promise<Backend>,
+  port?: Comlink.Endpoint,
+): () => Promise<Backend> | undefined {
   installErrorHandler();
   // before any answer, so that a page that has one can also see this worker end
-  const alive = announceLife();
+  const alive = port ? Promise.resolve() : announceLife();
+  let setup: EngineSetup;
   let opened: Promise<Backend> | undefined;
   const backend = (): Promise<Backend> =>
-    (opened ??= alive.then(open).catch((error: unknown) => {
-      opened = undefined;
-      throw error;
-    }));
+    (opened ??= alive
+      .then(() => open(setup))
+      .catch((error: unknown) => {
+        opened = undefined;
+        throw error;
+      }));
 
   const running = new Map<number, AbortController>();
   const door: Door = {
+    setup: (told) => void (setup = told),
     async call(id, method, args, callback) {
       const cancel = new AbortController();
       running.set(id, cancel);
@@ -156,7 +168,8 @@ export function serve(open: () => Promise<Backend>): void {
     },
     cancel: (id) => running.get(id)?.abort(),
   };
-  Comlink.expose(door);
+  Comlink.expose(door, port);
+  return () => opened;
 }
 
 /** A callback of the page as a plain function: what it throws there is not the engine's business. */

@@ -8,14 +8,15 @@ import type {
 } from '../../src/api/contract/backend';
 import * as errors from '../../src/api/contract/errors';
 import type { ProgressEvent, SampledTokensPayload } from '../../src/api/contract/types';
-import { LocalBackend } from '../../src/api/local-backend';
+import { LocalBackend, webHost } from '../../src/api/local-backend';
 import { installErrorHandler } from '../../src/engine/rpc';
 
 const opened: LocalBackend[] = [];
 let worker: Worker;
 
 function start(url = new URL('./support/door-worker.ts', import.meta.url)): LocalBackend {
-  const backend = new LocalBackend((name) => (worker = new Worker(url, { type: 'module', name })));
+  const host = webHost((name) => (worker = new Worker(url, { type: 'module', name })));
+  const backend = new LocalBackend(host, { device: 'auto', store: null });
   opened.push(backend);
   return backend;
 }
