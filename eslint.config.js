@@ -12,16 +12,22 @@ const layers = [
   ['checkpoints', 'src/checkpoints/*', ['contract', 'models']],
   // Node's own; nothing that a browser loads may import it
   ['folder', 'src/checkpoints/node/**', ['contract', 'checkpoints']],
-  ['engine', 'src/engine/**', ['contract', 'onnx', 'kernels', 'models', 'checkpoints']],
+  ['export', 'src/export/**', ['contract', 'onnx', 'models']],
+  ['engine', 'src/engine/**', ['contract', 'onnx', 'kernels', 'models', 'checkpoints', 'export']],
   // the one file of the clients that starts an engine
   ['door', 'src/api/local-backend.ts', ['contract', 'api', 'engine']],
   ['api', ['src/api/!(local-backend).ts', 'src/api/!(contract)/**'], ['contract', 'door']],
-  ['entry', 'src/*.ts', ['contract', 'api', 'door']],
+  // the engine in a worker thread
+  ['node', 'src/node/**', ['contract', 'models', 'checkpoints', 'folder', 'engine']],
+  ['entry', 'src/*.ts', ['contract', 'api', 'door', 'node']],
   ['users', ['demo/**', 'examples/**'], ['entry']],
 ];
 
 /** May look anywhere: they check and measure the layers themselves. */
 const outside = ['test/**', 'bench/**', 'tools/**', 'scripts/**', '*.config.*'];
+
+/** May use `node:*`; nothing that a browser loads imports them. */
+const NODE_ONLY = ['src/node.ts', 'src/node/**', 'src/checkpoints/node/**'];
 
 export default defineConfig(
   globalIgnores([
@@ -97,23 +103,23 @@ export default defineConfig(
   },
   {
     files: ['src/**'],
-    ignores: ['src/checkpoints/node/**'],
+    ignores: NODE_ONLY,
     rules: {
       'no-restricted-imports': [
         'error',
-        { patterns: [{ group: ['node:*'], message: 'Only src/checkpoints/node may use what Node has.' }] },
+        { patterns: [{ group: ['node:*'], message: `Only ${NODE_ONLY.join(', ')} may use what Node has.` }] },
       ],
     },
   },
   {
     files: ['src/**'],
-    ignores: ['src/api/local-backend.ts'],
+    ignores: ['src/api/local-backend.ts', 'src/node/host.ts'],
     rules: {
       'no-restricted-syntax': [
         'error',
         {
           selector: "NewExpression[callee.name='Worker']",
-          message: 'Only src/api/local-backend.ts starts workers.',
+          message: 'Only src/api/local-backend.ts and src/node/host.ts start workers.',
         },
       ],
     },

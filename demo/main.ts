@@ -16,6 +16,7 @@ const PHASES: Record<ProgressEvent['phase'], string> = {
   download: 'Loading the model',
   upload: 'Moving the model to the GPU',
   compile: 'Compiling the kernels (the first time takes longest)',
+  export: 'Writing the model',
 };
 
 function showProgress({ phase, what, loaded, total }: ProgressEvent): void {

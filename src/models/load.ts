@@ -1,6 +1,12 @@
 /** Loads a model: fetches the files of a Hugging Face folder and checks that they fit together. */
 import type { ProgressEvent, TokenizerPayload } from '../api/contract/types';
-import { AbortedError, APIConnectionError, BadRequestError, statusError } from '../api/contract/errors';
+import {
+  AbortedError,
+  APIConnectionError,
+  BadRequestError,
+  statusError,
+  TinkerError,
+} from '../api/contract/errors';
 import { expectedTensors, parseConfig, type DecoderConfig } from './config';
 import { parseSafetensors, type HostTensor } from './safetensors';
 import { resolveModel, type ModelSources } from './sources';
@@ -19,6 +25,8 @@ export interface LoadOptions {
 export interface LoadedModel {
   readonly name: string;
   readonly config: DecoderConfig;
+  /** the parsed config.json that it was read from */
+  readonly configJson: unknown;
   /** by Hugging Face name; exactly those the configuration asks for, all f32, matrices (out, in) */
   readonly tensors: ReadonlyMap<string, HostTensor>;
   readonly tokenizer: TokenizerPayload;
@@ -34,7 +42,8 @@ export interface LoadedModel {
  */
 export async function loadModel(name: string, options: LoadOptions = {}): Promise<LoadedModel> {
   const source = resolveModel(name, options.modelSources);
-  const config = await loadConfig(name, options);
+  const configJson = await fetchJson(source['config.json'], options);
+  const config = parseConfig(configJson, `${name} config.json`);
   options.onConfig?.(config);
   const [tokenizerJson, tokenizerConfig, weights] = await Promise.all([
     fetchJson(source['tokenizer.json'], options),
@@ -45,6 +54,7 @@ export async function loadModel(name: string, options: LoadOptions = {}): Promis
   return {
     name,
     config,
+    configJson,
     tensors: pickTensors(name, config, tensors),
     tokenizer: { tokenizerJson, tokenizerConfig },
   };
@@ -94,6 +104,7 @@ async function request(url: URL, { fetch = globalThis.fetch, signal }: LoadOptio
   try {
     response = await fetch(url, signal ? { signal } : {});
   } catch (cause) {
+    if (cause instanceof TinkerError) throw cause;
     throw readFailure(url, signal, cause);
   }
   if (response.ok) return response;
@@ -118,7 +129,10 @@ async function fetchBytes(url: URL, what: string, options: LoadOptions): Promise
   );
 }
 
-/** Reads a body piece by piece; a body shorter or longer than announced is an error. */
+/**
+ * Reads a body piece by piece, where its length is announced into memory of that size: weights are large.
+ * A body shorter or longer than announced is an error.
+ */
 async function readBody(
   response: Response,
   url: URL,
@@ -129,15 +143,17 @@ async function readBody(
   const encoded = response.headers.has('content-encoding');
   const length = encoded ? null : response.headers.get('content-length');
   const announced = length === null ? undefined : Number(length);
-  const chunks: Uint8Array[] = [];
+  let bytes = new Uint8Array(announced ?? 0);
   let loaded = 0;
   try {
     const reader = response.body?.getReader();
     for (;;) {
       const part = await reader?.read();
       if (!part || part.done) break;
-      chunks.push(part.value);
-      loaded += part.value.byteLength;
+      const end = loaded + part.value.byteLength;
+      if (end > bytes.length) bytes = grown(bytes, end);
+      bytes.set(part.value, loaded);
+      loaded = end;
       onBytes(loaded, Math.max(loaded, announced ?? 0));
     }
   } catch (cause) {
@@ -146,11 +162,12 @@ async function readBody(
   if (announced !== undefined && announced !== loaded) {
     throw new APIConnectionError(`${url.href}: ${loaded} bytes arrived of ${announced}`);
   }
-  const whole = new Uint8Array(loaded);
-  let at = 0;
-  for (const chunk of chunks) {
-    whole.set(chunk, at);
-    at += chunk.byteLength;
-  }
-  return whole.buffer;
+  return loaded === bytes.length ? bytes.buffer : bytes.buffer.slice(0, loaded);
+}
+
+/** A copy with room for `needed` bytes, and for as many as there were again. */
+function grown(bytes: Uint8Array, needed: number): Uint8Array<ArrayBuffer> {
+  const larger = new Uint8Array(Math.max(needed, 2 * bytes.length));
+  larger.set(bytes);
+  return larger;
 }

@@ -288,7 +288,7 @@ export interface EngineStats {
 
 /** Progress of long work such as loading a model. */
 export interface ProgressEvent {
-  readonly phase: 'download' | 'upload' | 'compile';
+  readonly phase: 'download' | 'upload' | 'compile' | 'export';
   readonly what: string;
   readonly loaded: number;
   readonly total: number;
