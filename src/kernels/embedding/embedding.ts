@@ -1,6 +1,7 @@
 /** Token embedding: a gather of rows. Base weights are frozen, so there is no backward. */
 import { ceilDiv, kernel, spread, type Elem } from '../kernel';
 import { fixed, op, sizeOf, type TensorRef } from '../op';
+import { embeddingOnnx } from './embedding.onnx';
 import code from './embedding.wgsl?raw';
 
 const embeddingKernel = (elem: Elem) =>
@@ -37,4 +38,5 @@ export const embedding = op({
       },
     ];
   },
+  onnx: ({ inputs }, on) => embeddingOnnx(inputs, on),
 });

@@ -6,6 +6,7 @@
  */
 import { ceilDiv, kernel, spread } from '../kernel';
 import { fixed, op, sizeOf, type AdapterProfile, type Dispatch, type RunValues, type TensorRef } from '../op';
+import { loraGradientsOnnx, loraMergeOnnx } from './lora.onnx';
 import accumulateQuadCode from './lora-accumulate-quad.wgsl?raw';
 import accumulateScalarCode from './lora-accumulate-scalar.wgsl?raw';
 import accumulateTileCode from './lora-accumulate-tile.wgsl?raw';
@@ -128,6 +129,7 @@ export const loraMerge = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => loraMergeOnnx(inputs, attrs, on),
 });
 
 const SIZES = {
@@ -254,6 +256,7 @@ export const loraGradients = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => loraGradientsOnnx(inputs, attrs, on),
 });
 
 function vectorKernels({ kind, subgroups }: AdapterProfile): typeof tileKernels {

@@ -1,6 +1,7 @@
 /** Matrix product in f32, the three transpositions a linear layer and its backward need. */
 import { ceilDiv, kernel, spread } from '../kernel';
 import { fixed, op, sizeOf, type AdapterProfile, type Dispatch, type Size, type TensorRef } from '../op';
+import { matmulOnnx } from './matmul.onnx';
 import quadTn from './matmul-quad-tn.wgsl?raw';
 import quad from './matmul-quad.wgsl?raw';
 import register from './matmul-register.wgsl?raw';
@@ -229,4 +230,5 @@ export const matmul = op({
     const flags = { has_add: add ? 1 : 0, has_bias: bias ? 1 : 0 };
     return [launchFor({ mode, problem, bind, flags }, vectorWide(inputs, problem), profile)];
   },
+  onnx: ({ inputs, attrs }, on) => matmulOnnx(inputs, attrs, on),
 });

@@ -2,6 +2,7 @@
 import { ceilDiv, kernel, spread, type Elem } from '../kernel';
 import { fixed, op, sizeOf, type AdapterProfile, type Dispatch, type TensorRef } from '../op';
 import backward from './rmsnorm-backward.wgsl?raw';
+import { rmsnormBackwardOnnx, rmsnormOnnx } from './rmsnorm.onnx';
 import forward from './rmsnorm.wgsl?raw';
 
 const forwardKernel = (elem: Elem) =>
@@ -70,6 +71,7 @@ export const rmsnorm = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs: { eps } }, on) => rmsnormOnnx(inputs, eps, on),
 });
 
 /**
@@ -100,4 +102,5 @@ export const rmsnormBackward = op({
       },
     ];
   },
+  onnx: ({ inputs }, on) => rmsnormBackwardOnnx(inputs, on),
 });

@@ -2,6 +2,7 @@
 import { ceilDiv, kernel, spread, type Elem } from '../kernel';
 import { fixed, op, sizeOf, type TensorRef } from '../op';
 import backward from './swiglu-backward.wgsl?raw';
+import { swigluBackwardOnnx, swigluOnnx } from './swiglu.onnx';
 import forward from './swiglu.wgsl?raw';
 
 const forwardKernel = (elem: Elem) =>
@@ -60,6 +61,7 @@ export const swiglu = op({
       },
     ];
   },
+  onnx: ({ inputs: { gate_up } }, on) => swigluOnnx(gate_up, widthOf(gate_up), on),
 });
 
 /**
@@ -85,4 +87,5 @@ export const swigluBackward = op({
       },
     ];
   },
+  onnx: ({ inputs }, on) => swigluBackwardOnnx(inputs, widthOf(inputs.gate_up), on),
 });
