@@ -27,7 +27,12 @@ const layers = [
 const outside = ['test/**', 'bench/**', 'tools/**', 'scripts/**', '*.config.*'];
 
 /** May use `node:*`; nothing that a browser loads imports them. */
-const NODE_ONLY = ['src/node.ts', 'src/node/**', 'src/checkpoints/node/**'];
+const NODE_ONLY = [
+  'src/node.ts',
+  'src/node/**',
+  'src/checkpoints/node/**',
+  'src/engine/devices/onnx/native.ts',
+];
 
 export default defineConfig(
   globalIgnores([

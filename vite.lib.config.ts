@@ -23,11 +23,25 @@ function plainUrls(): Plugin {
 }
 
 /** Doc comments are in the types beside it. */
-const output = { comments: { jsdoc: false } };
+const output = {
+  comments: { jsdoc: false },
+  // as the worker's are named, so that both builds write the same file once
+  assetFileNames: 'assets/[name]-[hash][extname]',
+};
+
+/** Left to the user's node_modules: what is large, what is native, and what they may have too. */
+const external = [
+  /^node:/,
+  /^@huggingface\/transformers/,
+  /^onnxruntime-/,
+  'comlink',
+  'webgpu',
+  '@jax-js/jax',
+];
 
 /**
- * The library: one ES module for browsers and one for Node, the engine's worker,
- * and the default model as files beside them.
+ * The library: one ES module for browsers and one for Node, the engine's worker
+ * for either, and the default model as files beside them.
  */
 export default defineConfig({
   base: './',
@@ -38,7 +52,15 @@ export default defineConfig({
     target: 'es2022',
     // readable, and the bundlers of those who use it recognise the worker
     minify: false,
-    lib: { entry: { index: 'src/index.ts', node: 'src/node.ts', jax: 'src/jax.ts' }, formats: ['es'] },
-    rolldownOptions: { external: [/^@huggingface\/transformers/, 'comlink', '@jax-js/jax'], output },
+    lib: {
+      entry: {
+        index: 'src/index.ts',
+        node: 'src/node.ts',
+        'engine-worker': 'src/node/worker.ts',
+        jax: 'src/jax.ts',
+      },
+      formats: ['es'],
+    },
+    rolldownOptions: { external, output },
   },
 });

@@ -40,7 +40,10 @@ export interface ServiceClientOptions {
 }
 
 export interface CreateLoraTrainingClientOptions extends LoraConfigInit, LoadOptions {
-  /** a built-in model, or the URL of a Hugging Face folder (absolute, or `/path/` on the page's server); default: the embedded model */
+  /**
+   * a built-in model, or a Hugging Face folder: its URL (absolute, or `/path/` on the page's server), in Node also its
+   * path; default: the embedded model
+   */
   readonly baseModel?: string | undefined;
   /** filed with the training run: strings by name */
   readonly userMetadata?: Readonly<Record<string, string>> | undefined;
@@ -61,7 +64,10 @@ export class ServiceClient {
   #disposed = false;
 
   /** Starts nothing yet: the engine starts at the first call, the session with the first client. */
-  constructor(options: ServiceClientOptions = {}, /** @internal */ platform: Platform = BROWSER) {
+  constructor(options?: ServiceClientOptions);
+  /** @internal */
+  constructor(options: ServiceClientOptions, platform: Platform);
+  constructor(options: ServiceClientOptions = {}, platform: Platform = BROWSER) {
     checkNames('ServiceClient', options, [
       'userMetadata',
       'backend',

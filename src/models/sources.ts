@@ -60,7 +60,7 @@ export function resolveModel(name: string, modelSources: ModelSources = {}): Mod
   if (builtIn) return builtIn();
   if (ADDRESS.test(name)) return folderSource(name, name);
   throw new NotFoundError(
-    `base_model: unknown model '${name}'; known: ${knownModels(modelSources).join(', ')}, or the URL of a model's folder`,
+    `base_model: unknown model '${name}'; known: ${knownModels(modelSources).join(', ')}, or a model's folder by its URL (in Node also by its path)`,
   );
 }
 

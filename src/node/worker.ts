@@ -1,0 +1,35 @@
+/** The engine in a worker thread. */
+import nodeEndpoint from 'comlink/dist/esm/node-adapter';
+import { parentPort } from 'node:worker_threads';
+import { nativeOpener } from '../engine/devices/onnx/native';
+import { Engine } from '../engine/engine';
+import { serve } from '../engine/rpc';
+import { END } from './end';
+import { fetchAny, loadAnyModel } from './models';
+import { folderStorage } from './storage';
+import { nodeWebgpuOpener } from './webgpu';
+
+const port = parentPort!;
+
+const opened = serve(
+  ({ device, store }) =>
+    Engine.create({
+      devices: [nodeWebgpuOpener, nativeOpener()],
+      device,
+      resolveModel: loadAnyModel,
+      fetch: fetchAny,
+      storage: folderStorage(store),
+    }),
+  nodeEndpoint(port),
+);
+
+/** Lets what is being filed get to the disk. */
+async function end(): Promise<void> {
+  const engine = await opened()?.catch(() => undefined);
+  await engine?.dispose();
+  process.exit();
+}
+
+port.on('message', (message) => {
+  if (message === END) void end();
+});
