@@ -1,8 +1,8 @@
 /** Binds the engine's own traces to buffers of random numbers, to time them without an engine around. */
-import { Plan, type BoundPlan, type GpuContext, type HostArray } from '../src/engine/devices/webgpu/plan';
+import { Plan, type BoundPlan, type GpuContext } from '../src/engine/devices/webgpu/plan';
 import { stackWeights } from '../src/engine/program/weights';
 import type { Trace } from '../src/engine/trace';
-import { elements, type RunValues } from '../src/kernels/op';
+import { elements, type HostArray, type RunValues } from '../src/kernels/op';
 import type { DecoderConfig } from '../src/models/config';
 import type { HostTensor } from '../src/models/safetensors';
 import { seeded, uniformArray } from './harness';

@@ -4,6 +4,7 @@
  */
 import { defaultDevice, init } from '@jax-js/jax';
 import type { DatumPayload } from '../src/api/contract/types';
+import { webgpuOpener, type WebGpuDevice } from '../src/engine/devices/webgpu/webgpu-device';
 import { Engine } from '../src/engine/engine';
 import { adapterLayout } from '../src/engine/program/adapter';
 import { forwardTrace, trainTrace } from '../src/engine/program/steps';
@@ -24,8 +25,16 @@ async function webtinkerRun(): Promise<{ engine: Engine; modelId: string; step: 
   // any tokenizer: this model has no text
   const { tokenizer } = await loadModel('webtinker/pocket');
   const engine = await Engine.create({
+    devices: [webgpuOpener()],
+    device: 'webgpu',
     resolveModel: (name) =>
-      Promise.resolve({ name, config: parseConfig(CONFIG, name), tensors: randomWeights(), tokenizer }),
+      Promise.resolve({
+        name,
+        configJson: CONFIG,
+        config: parseConfig(CONFIG, name),
+        tensors: randomWeights(),
+        tokenizer,
+      }),
   });
   const { sessionId } = await engine.createSession({ userMetadata: {} });
   const { modelId } = await engine.createModel({
@@ -142,7 +151,7 @@ const bench: Bench = async (context) => {
   }
   context.row('peak GPU memory', 'webtinker, stats()', after.peakBytes / 1e6, 'MB', 'lower');
   context.row('peak GPU memory', 'webtinker, all buffers', opening.peakBytes / 1e6, 'MB', 'lower');
-  const perLayer = launchesPerLayer(engine.gpu.profile);
+  const perLayer = launchesPerLayer((engine.device as WebGpuDevice).context.profile);
   context.row('launches per layer', 'webtinker, forward', perLayer.forward, 'launches', 'lower');
   context.row('launches per layer', 'webtinker, backward', perLayer.backward, 'launches', 'lower');
 

@@ -92,6 +92,7 @@ export {
   BillingError,
   ConflictError,
   DeviceLostError,
+  DeviceUnavailableError,
   InternalServerError,
   NotFoundError,
   OutOfMemoryError,

@@ -1,4 +1,4 @@
-/** What a training run trains: its adapter, gradients and Adam moments, as flat vectors on the GPU. */
+/** What a training run trains: its adapter, gradients and Adam moments, as flat vectors on a device. */
 import { BadRequestError } from '../api/contract/errors';
 import type {
   AdapterDescription,
@@ -7,8 +7,7 @@ import type {
   SavedAdapter,
 } from '../checkpoints/catalog-types';
 import { philoxUniform } from '../kernels/philox';
-import type { GpuContext } from './devices/webgpu/plan';
-import { copyBuffer, copyToHost } from './devices/webgpu/readback';
+import type { DeviceBuffer, DeviceMemory } from './devices/device';
 import type { AdapterLayout } from './program/adapter';
 import type { Submitted } from './turns';
 
@@ -16,18 +15,17 @@ export type Vector = 'params' | 'grads' | 'm' | 'v';
 
 export class AdapterState {
   /** by state name */
-  readonly buffers: Readonly<Record<`lora.${Vector | 'saved' | 'fault'}`, GPUBuffer>>;
+  readonly buffers: Readonly<Record<`lora.${Vector | 'saved' | 'fault'}`, DeviceBuffer>>;
   /** whether the gradients may be other than zero */
   #gradient = false;
 
   /** @param seed fixes the initial A matrices */
   constructor(
-    private readonly context: GpuContext,
+    private readonly memory: DeviceMemory,
     readonly id: string,
     readonly layout: AdapterLayout,
     private readonly seed: number,
   ) {
-    const { memory } = context;
     const bytes = 4 * layout.length;
     this.buffers = {
       'lora.params': memory.upload(`${id}.params`, initialAdapter(layout, seed)),
@@ -41,34 +39,23 @@ export class AdapterState {
   }
 
   /** A copy of the adapter as it is now, in a buffer of its own. */
-  snapshot(): GPUBuffer {
-    return copyBuffer(
-      this.context,
-      `${this.id}.snapshot`,
-      this.buffers['lora.params'],
-      4 * this.layout.length,
-    );
+  snapshot(): DeviceBuffer {
+    return this.memory.copy(`${this.id}.snapshot`, this.buffers['lora.params'], 4 * this.layout.length);
   }
 
   /** Vectors as matrices by canonical name, as they are when this resolves; `done` is when the host has them. */
   async read(vectors: readonly Vector[]): Promise<Submitted<AdapterMatrices[]>> {
     const buffers = vectors.map((vector) => this.buffers[`lora.${vector}`]);
-    const { done } = await copyToHost(this.context, buffers, 4 * this.layout.length);
+    const { done } = await this.memory.read(buffers, 4 * this.layout.length);
     return { done: done.then((copies) => copies.map((copy) => matricesOf(this.layout, copy))) };
   }
 
   /** Right before the first batch of a request that adds to the gradients. @returns whether there are some, now saved */
   beginGradient(): boolean {
-    const { device, memory, counters } = this.context;
     const { 'lora.grads': grads, 'lora.saved': saved, 'lora.fault': fault } = this.buffers;
-    memory.write(fault, 0, Uint32Array.of(0));
+    this.memory.write(fault, 0, Uint32Array.of(0));
     const hasSaved = this.#gradient;
-    if (hasSaved) {
-      const encoder = device.createCommandEncoder({ label: 'save gradients' });
-      encoder.copyBufferToBuffer(grads, 0, saved, 0, 4 * this.layout.length);
-      counters.submits++;
-      device.queue.submit([encoder.finish()]);
-    }
+    if (hasSaved) this.memory.copyInto(grads, saved, 4 * this.layout.length);
     this.#gradient = true;
     return hasSaved;
   }
@@ -85,7 +72,7 @@ export class AdapterState {
       if (!data) continue;
       if (data.length !== shape[0] * shape[1])
         throw new Error(`${name} has ${data.length} values, not ${shape.join('×')}`);
-      this.context.memory.write(this.buffers['lora.params'], 4 * offset, data);
+      this.memory.write(this.buffers['lora.params'], 4 * offset, data);
     }
   }
 
@@ -104,7 +91,7 @@ export class AdapterState {
       fill(layout, m, optimizer.m);
       fill(layout, v, optimizer.v);
     }
-    const { memory } = this.context;
+    const { memory } = this;
     memory.write(this.buffers['lora.params'], 0, params);
     memory.write(this.buffers['lora.m'], 0, m);
     memory.write(this.buffers['lora.v'], 0, v);
@@ -113,7 +100,7 @@ export class AdapterState {
   }
 
   dispose(): void {
-    for (const buffer of Object.values(this.buffers)) this.context.memory.free(buffer);
+    for (const buffer of Object.values(this.buffers)) this.memory.free(buffer);
   }
 }
 

@@ -1,19 +1,19 @@
-/** A base model on the GPU: one copy of its weights, shared by every training run and sampler on it. */
+/** A base model on a device: one copy of its weights, shared by every training run and sampler on it. */
 import type { ProgressEvent, TokenizerPayload } from '../api/contract/types';
 import type { DecoderConfig } from '../models/config';
 import type { LoadedModel } from '../models/load';
-import type { GpuContext } from './devices/webgpu/plan';
+import type { Buffers, Device, DeviceBuffer } from './devices/device';
 import { PlanCache } from './plans';
 import { stackWeights } from './program/weights';
 
 export class BaseModel {
   private constructor(
-    readonly context: GpuContext,
+    readonly device: Device,
     readonly name: string,
     readonly config: DecoderConfig,
     readonly tokenizer: TokenizerPayload,
-    /** by state name */
-    readonly buffers: Readonly<Record<string, GPUBuffer>>,
+    /** frozen weights by state name: constants of every plan */
+    readonly weights: Buffers,
     /** plans of every kind of step on this model */
     readonly plans: PlanCache,
   ) {}
@@ -23,13 +23,13 @@ export class BaseModel {
    * @throws OutOfMemoryError
    */
   static upload(
-    context: GpuContext,
+    device: Device,
     { name, config, tensors, tokenizer }: LoadedModel,
     onProgress: (event: ProgressEvent) => void = () => undefined,
   ): Promise<BaseModel> {
-    const { memory } = context;
+    const { memory } = device;
     const upload = (): BaseModel => {
-      const buffers: Record<string, GPUBuffer> = {};
+      const buffers: Record<string, DeviceBuffer> = {};
       const total = tensors.size;
       let loaded = 0;
       for (const weight of stackWeights(config, tensors)) {
@@ -44,7 +44,7 @@ export class BaseModel {
         loaded += weight.parts.length;
         onProgress({ phase: 'upload', what: name, loaded: Math.min(loaded, total), total });
       }
-      return new BaseModel(context, name, config, tokenizer, buffers, new PlanCache(context));
+      return new BaseModel(device, name, config, tokenizer, buffers, new PlanCache(device, buffers));
     };
     return memory.allocate(`the weights of ${name}`, upload);
   }

@@ -1,8 +1,8 @@
-/** The base models on this GPU, each loaded once however many ask for it. */
+/** The base models on this device, each loaded once however many ask for it. */
 import type { LoadCallOptions } from '../api/contract/backend';
 import { loadModel, type LoadedModel, type LoadOptions } from '../models/load';
 import { BaseModel } from './base-model';
-import type { GpuContext } from './devices/webgpu/plan';
+import type { Device } from './devices/device';
 import { gaveUp } from './scheduler';
 import { SharedBase } from './shared-base';
 import { decoderOf } from './tokenizer';
@@ -25,7 +25,7 @@ export class Bases {
   readonly #entries = new Map<string, Entry>();
 
   constructor(
-    private readonly context: GpuContext,
+    private readonly device: Device,
     private readonly resolve: ResolveModel = loadModel,
   ) {}
 
@@ -71,7 +71,7 @@ export class Bases {
         ...(onConfig && { onConfig }),
       });
       return new SharedBase(
-        await BaseModel.upload(this.context, model, onProgress),
+        await BaseModel.upload(this.device, model, onProgress),
         decoderOf(model.tokenizer),
       );
     };

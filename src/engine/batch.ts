@@ -1,7 +1,7 @@
 /** Packs ragged datums back to back, and splits what is too large for memory. */
 import type { DatumPayload, TensorPayload } from '../api/contract/types';
+import type { HostArray } from '../kernels/op';
 import type { DecoderConfig } from '../models/config';
-import type { HostArray } from './devices/webgpu/plan';
 
 /** Datums that run together, with their rows in the packed batch. */
 export interface PackedBatch {

@@ -1,8 +1,8 @@
 /** What becomes of sampled tokens as they land. */
 import { RequestFailedError } from '../api/contract/errors';
 import type { SampledSequencePayload, SampledTokensPayload } from '../api/contract/types';
+import type { HostArray } from '../kernels/op';
 import { type decodeStateLayout, DONE } from '../kernels/sample/sample';
-import type { HostArray } from './devices/webgpu/plan';
 import { StopMatcher, type Decode } from './tokenizer';
 
 interface Sample {

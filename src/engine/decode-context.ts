@@ -1,10 +1,11 @@
 /** The memory one sampling request works in: key/value cache, device-side decode state, and the plans bound to them. */
 import { decodeStateLayout } from '../kernels/sample/sample';
 import type { BaseModel } from './base-model';
-import { Plan, type BoundPlan } from './devices/webgpu/plan';
+import type { BoundPlan, Buffers, DeviceBuffer, Plan } from './devices/device';
 import { bucket, PlanCache } from './plans';
 import type { AdapterLayout } from './program/adapter';
-import { decodeTrace, prefillTrace, type DecodeCapacity } from './program/steps';
+import { decodeTrace, prefillTrace, type DecodeCapacity, type SamplingModel } from './program/steps';
+import type { Trace } from './trace';
 
 const powerOfTwo = (n: number, least: number): number => 2 ** Math.ceil(Math.log2(Math.max(n, least)));
 
@@ -18,6 +19,21 @@ export function decodeCapacity(batch: number, prompt: number, steps: number, sto
   };
 }
 
+/** A client's adapter: its own vector, or merged into weights that all of its layout share. */
+interface ClientAdapter {
+  readonly params: DeviceBuffer;
+  readonly merged: { readonly buffers: Buffers } | null;
+}
+
+/** The plans of one client of a context. */
+interface ClientPlans {
+  readonly prefill: BoundPlan;
+  readonly decode: BoundPlan;
+}
+
+/** Key of what is bound to memory that all clients of a context share. */
+const SHARED = 'shared';
+
 export class DecodeContext {
   readonly #prefill: PlanCache;
 
@@ -25,28 +41,28 @@ export class DecodeContext {
     readonly base: BaseModel,
     readonly adapter: AdapterLayout | null,
     readonly capacity: DecodeCapacity,
-    readonly buffers: Readonly<Record<string, GPUBuffer>>,
-    readonly states: Readonly<Record<string, GPUBuffer>>,
-    readonly decode: BoundPlan,
+    readonly buffers: Buffers,
+    private readonly decode: Plan,
   ) {
-    this.#prefill = new PlanCache(base.context);
+    this.#prefill = new PlanCache(base.device, base.weights);
   }
 
-  /** @param weights merged weights by state name; none for the base model */
   static async create(
     base: BaseModel,
     adapter: AdapterLayout | null,
     capacity: DecodeCapacity,
-    weights: Readonly<Record<string, GPUBuffer>>,
   ): Promise<DecodeContext> {
-    const { memory } = base.context;
-    const { layers, kvHeads, headDim } = base.config;
+    const { device, config, weights } = base;
+    const { memory } = device;
+    const { layers, kvHeads, headDim } = config;
     const { batch, rows, steps, stops } = capacity;
-    const plan = await Plan.compile(base.context, decodeTrace({ config: base.config, adapter }, capacity), {
-      B: batch,
+    const plan = await device.compile(decodeTrace(samplingModel(base, adapter), capacity), {
+      capacity: { B: batch },
+      constants: weights,
+      resident: true,
     });
     const allocated = memory.allocate('the key/value cache', () => {
-      const made: Record<string, GPUBuffer> = {
+      const made: Record<string, DeviceBuffer> = {
         decode: memory.storage('decode.state', 4 * decodeStateLayout(batch).length),
         'out.tokens': memory.storage('decode.tokens', 4 * batch * steps),
         'out.logprobs': memory.storage('decode.logprobs', 4 * batch * steps),
@@ -62,16 +78,27 @@ export class DecodeContext {
       plan.dispose();
       throw error;
     });
-    const states = { ...base.buffers, ...weights, ...buffers };
-    return new DecodeContext(base, adapter, capacity, buffers, states, plan.bind('context', states));
+    return new DecodeContext(base, adapter, capacity, buffers, plan);
   }
 
-  /** The plan that reads a prompt of `tokens` tokens. */
-  async prefill(tokens: number): Promise<BoundPlan> {
-    const { config } = this.base;
-    const trace = () => prefillTrace({ config, adapter: this.adapter }, this.capacity);
+  /** The plan that reads a prompt of `tokens` tokens and the plan that goes on from there, with a client's adapter. */
+  async bind(client: string, adapter: ClientAdapter | null, tokens: number): Promise<ClientPlans> {
+    const trace = (): Trace => prefillTrace(samplingModel(this.base, this.adapter), this.capacity);
     await this.#prefill.prepare('prefill', trace, { T: tokens, B: this.capacity.batch });
-    return this.#prefill.ready('prefill').bind('context', this.states);
+    const own = adapter && !adapter.merged;
+    const weights: Buffers = own ? { 'lora.params': adapter.params } : (adapter?.merged?.buffers ?? {});
+    const states = { ...this.buffers, ...weights };
+    const key = own ? client : SHARED;
+    return {
+      prefill: this.#prefill.ready('prefill').bind(key, states),
+      decode: this.decode.bind(key, states),
+    };
+  }
+
+  /** Forgets what was bound for a client alone. */
+  unbind(client: string): void {
+    this.#prefill.unbind(client);
+    this.decode.unbind(client);
   }
 
   /** Whether a request of this capacity fits. */
@@ -87,14 +114,21 @@ export class DecodeContext {
   }
 
   async dispose(): Promise<void> {
-    this.decode.plan.dispose();
+    this.decode.dispose();
     await this.#prefill.dispose();
-    for (const buffer of Object.values(this.buffers)) this.base.context.memory.free(buffer);
+    for (const buffer of Object.values(this.buffers)) this.base.device.memory.free(buffer);
   }
 }
 
 /** Contexts kept for the next request. */
 const IDLE = 2;
+
+/** Where the weights of a sampling step come from. */
+const samplingModel = ({ config, device }: BaseModel, adapter: AdapterLayout | null): SamplingModel => ({
+  config,
+  adapter,
+  merged: device.mergesAdapters,
+});
 
 /** Lends contexts to requests and keeps a few for the next. */
 export class DecodeContextPool {
@@ -105,17 +139,16 @@ export class DecodeContextPool {
   async lend<T>(
     adapter: AdapterLayout | null,
     capacity: DecodeCapacity,
-    weights: Readonly<Record<string, GPUBuffer>>,
+    client: string,
     use: (context: DecodeContext) => Promise<T>,
   ): Promise<T> {
     const at = this.#idle.findIndex((c) => c.serves(adapter, capacity));
     const context =
-      at >= 0
-        ? this.#idle.splice(at, 1)[0]!
-        : await DecodeContext.create(this.base, adapter, capacity, weights);
+      at >= 0 ? this.#idle.splice(at, 1)[0]! : await DecodeContext.create(this.base, adapter, capacity);
     try {
       return await use(context);
     } finally {
+      context.unbind(client);
       this.#idle.push(context);
       while (this.#idle.length > IDLE) await this.#idle.shift()!.dispose();
     }

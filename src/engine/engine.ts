@@ -1,4 +1,4 @@
-/** The local engine: the `Backend` that computes on this machine's GPU. */
+/** The local engine: the `Backend` that computes on this machine. */
 import type {
   Backend,
   CallOptions,
@@ -18,6 +18,7 @@ import { AbortedError, NotFoundError } from '../api/contract/errors';
 import { LORA_ALPHA } from '../api/contract/lora';
 import { checkCheckpointName } from '../api/contract/tinker-path';
 import type {
+  ChosenDevice,
   EngineStats,
   ForwardBackwardPayload,
   ModelInfo,
@@ -34,14 +35,14 @@ import {
   checkUserMetadata,
 } from '../api/contract/validate';
 import { parameterCount, type DecoderConfig } from '../models/config';
-import { loadConfig } from '../models/load';
+import { loadConfig, type LoadOptions } from '../models/load';
 import { knownModels } from '../models/sources';
 import { checkFits, flatAdapter } from './adapter-state';
 import type { BaseModel } from './base-model';
 import { Bases, type ResolveModel } from './bases';
-import { openContext } from './devices/webgpu/context';
-import type { GpuContext } from './devices/webgpu/plan';
-import { GpuWatch } from './gpu-watch';
+import type { Device, DeviceBuffer, DeviceOpener } from './devices/device';
+import { chooseDevice, type DeviceWish } from './devices/select';
+import { DeviceWatch } from './device-watch';
 import { Ledger, NO_STORAGE, type Storage } from './ledger';
 import { adapterLayout } from './program/adapter';
 import { Records } from './records';
@@ -52,10 +53,14 @@ import { prepareTraining, TrainingModel } from './training-model';
 import { Turns, type Submitted } from './turns';
 
 export interface EngineOptions {
-  /** which GPU; default `navigator.gpu` */
-  readonly gpu?: GPU;
+  /** what there is to compute on */
+  readonly devices: readonly DeviceOpener[];
+  /** which of these; default: the best there is */
+  readonly device?: DeviceWish;
   /** where models come from; default: the built-in ones */
   readonly resolveModel?: ResolveModel;
+  /** how the files of built-in models are read; default: the global `fetch` */
+  readonly fetch?: LoadOptions['fetch'];
   /** where checkpoints go; default: nowhere, and saving fails */
   readonly storage?: Storage;
 }
@@ -67,35 +72,40 @@ interface Trained {
 }
 
 export class Engine extends Records implements Backend {
-  readonly #watch: GpuWatch;
+  readonly #watch: DeviceWatch;
   readonly #bases: Bases;
+  readonly #files: Pick<LoadOptions, 'fetch'>;
   readonly #models = new Map<string, Trained>();
   readonly #samplers: Samplers;
   readonly #scheduler = new Scheduler();
   readonly #turns = new Turns();
 
   private constructor(
-    private readonly context: GpuContext,
-    { resolveModel, storage = NO_STORAGE }: EngineOptions,
+    /** for benchmarks and tests, too */
+    readonly device: Device,
+    private readonly reason: string,
+    { resolveModel, fetch, storage = NO_STORAGE }: EngineOptions,
   ) {
     super(new Ledger(storage), (sessionId) => this.#samplers.ofSession(sessionId));
-    this.#watch = new GpuWatch(context.device);
-    this.#bases = new Bases(context, resolveModel);
-    this.#samplers = new Samplers(context, this.#scheduler, this.#turns);
+    this.#watch = new DeviceWatch(device);
+    this.#files = fetch ? { fetch } : {};
+    this.#bases = new Bases(device, resolveModel);
+    this.#samplers = new Samplers(device, this.#scheduler, this.#turns);
   }
 
   /**
-   * Opens the GPU.
-   * @throws WebGPUUnavailableError
+   * Opens a device.
+   * @throws DeviceUnavailableError
    */
-  static async create(options: EngineOptions = {}): Promise<Engine> {
-    return new Engine(await openContext(options.gpu), options);
+  static async create(options: EngineOptions): Promise<Engine> {
+    const { device, reason } = await chooseDevice(options.devices, options.device ?? 'auto');
+    return new Engine(device, reason, options);
   }
 
   async getServerCapabilities(): Promise<ServerCapabilities> {
     const supportedModels = await Promise.all(
       knownModels().map(async (modelName) => {
-        const config = await loadConfig(modelName);
+        const config = await loadConfig(modelName, this.#files);
         return {
           modelName,
           maxContextLength: config.maxPositionEmbeddings,
@@ -104,7 +114,7 @@ export class Engine extends Records implements Backend {
         };
       }),
     );
-    return { supportedModels, device: this.#device(), storage: this.ledger.storage.kind };
+    return { supportedModels, device: this.#chosen(), storage: this.ledger.storage.kind };
   }
 
   async createSession({ userMetadata }: CreateSessionRequest): Promise<{ sessionId: string }> {
@@ -120,14 +130,14 @@ export class Engine extends Records implements Backend {
       const { seed, ...shape } = request.lora;
       const prepare = (config: DecoderConfig): void => {
         // not awaited: shaders compile while weights load and the caller prepares its data; a failure shows again at the first step
-        prepareTraining(this.context, config, adapterLayout(config, shape)).catch(() => undefined);
+        prepareTraining(this.device, config, adapterLayout(config, shape)).catch(() => undefined);
       };
       const shared = await this.#bases.get(baseModel, options, prepare);
       const { base } = shared;
       prepare(base.config);
       const layout = adapterLayout(base.config, shape);
       const fixed = seed ?? Math.floor(Math.random() * 2 ** 32);
-      const model = await this.context.memory.allocate(
+      const model = await this.device.memory.allocate(
         'the adapter and its moments',
         () => new TrainingModel(id, base, layout, fixed, this.#turns),
       );
@@ -217,7 +227,7 @@ export class Engine extends Records implements Backend {
       const shared = await this.#bases.get(adapter.baseModel, options);
       const layout = adapterLayout(shared.base.config, adapter);
       const flat = flatAdapter(layout, saved);
-      const copy = (): GPUBuffer => this.context.memory.upload(`${id}.params`, flat);
+      const copy = (): DeviceBuffer => this.device.memory.upload(`${id}.params`, flat);
       if (options.signal?.aborted) throw gaveUp(options.signal);
       return this.#samplers.add(id, shared, { layout, copy }, modelPath);
     });
@@ -256,8 +266,8 @@ export class Engine extends Records implements Backend {
 
   async stats(): Promise<EngineStats> {
     return {
-      device: this.#device(),
-      ...this.context.counters,
+      device: this.#chosen(),
+      ...this.device.counters,
       models: this.#models.size,
       samplers: this.#samplers.count,
     };
@@ -269,8 +279,7 @@ export class Engine extends Records implements Backend {
     this.#models.clear();
     this.#samplers.clear();
     this.#bases.clear();
-    this.context.memory.dispose();
-    this.context.device.destroy();
+    await this.device.dispose();
     await this.ledger.close();
   }
 
@@ -289,21 +298,8 @@ export class Engine extends Records implements Backend {
     return this.#scheduler.run(modelId, () => this.#model(modelId).read('grads'));
   }
 
-  /** For benchmarks and tests: the GPU this engine runs on. */
-  get gpu(): GpuContext {
-    return this.context;
-  }
-
-  #device(): ServerCapabilities['device'] {
-    const { profile } = this.context;
-    return {
-      kind: 'webgpu',
-      adapter: [profile.vendor, profile.architecture].filter(Boolean).join(' ') || 'unknown',
-      software: profile.kind === 'software',
-      threads: null,
-      advice: null,
-      reason: 'it is the only kind of device',
-    };
+  #chosen(): ChosenDevice {
+    return { ...this.device.info, reason: this.reason };
   }
 
   #trained(id: string): Trained {

@@ -3,7 +3,7 @@
  * same layout share the memory; whoever runs next has its own merged again.
  */
 import type { BaseModel } from './base-model';
-import { Plan } from './devices/webgpu/plan';
+import type { Buffers, DeviceBuffer, Plan } from './devices/device';
 import type { AdapterLayout } from './program/adapter';
 import { mergeTrace } from './program/steps';
 import { mergedName } from './program/weights';
@@ -16,22 +16,23 @@ export class MergedWeights {
     readonly base: BaseModel,
     readonly plan: Plan,
     /** by state name */
-    readonly buffers: Readonly<Record<string, GPUBuffer>>,
+    readonly buffers: Buffers,
   ) {}
 
   static async create(base: BaseModel, adapter: AdapterLayout): Promise<MergedWeights> {
-    const plan = await Plan.compile(base.context, mergeTrace({ config: base.config, adapter }), {});
+    const trace = mergeTrace({ config: base.config, adapter });
+    const plan = await base.device.compile(trace, { capacity: {}, constants: base.weights });
     const names = [...adapter.slots.keys()].map(mergedName);
     const buffers = Object.fromEntries(names.map((name) => [name, plan.outputBuffer(name)]));
     return new MergedWeights(base, plan, buffers);
   }
 
   /** Queues the merge of a sampler's adapter unless it is the one merged in already. */
-  ensure(samplerId: string, params: GPUBuffer): void {
+  ensure(samplerId: string, params: DeviceBuffer): void {
     if (this.#current === samplerId) return;
     this.#current = samplerId;
     // nothing is read back: the run settles on submission
-    void this.plan.bind(samplerId, { ...this.base.buffers, 'lora.params': params }).run({ values: {} });
+    void this.plan.bind(samplerId, { 'lora.params': params }).run({ values: {} });
   }
 
   /** Forgets a sampler that is going away. */

@@ -1,6 +1,6 @@
 /** Compiled plans by kind, grown to the largest batch seen. */
 import type { RunValues } from '../kernels/op';
-import { Plan, type GpuContext } from './devices/webgpu/plan';
+import type { Buffers, Device, Plan } from './devices/device';
 import type { Trace } from './trace';
 
 /** The next size of the form 2^k or 3·2^(k−1), at least 64: growth steps of a third to a half. */
@@ -23,7 +23,11 @@ export class PlanCache {
   /** the largest that is compiled */
   readonly #ready = new Map<string, Plan>();
 
-  constructor(readonly context: GpuContext) {}
+  constructor(
+    readonly device: Device,
+    /** frozen weights, by state name */
+    private readonly constants: Buffers,
+  ) {}
 
   /**
    * Sees that there is a plan of `key` with room for `sizes`, compiling one if
@@ -62,7 +66,7 @@ export class PlanCache {
     capacity: RunValues,
   ): Promise<Plan> {
     const [plan] = await Promise.all([
-      Plan.compile(this.context, trace(), capacity),
+      this.device.compile(trace(), { capacity, constants: this.constants }),
       // that one may still compile
       old?.plan.catch(() => undefined),
     ]);

@@ -1,7 +1,7 @@
 /** How likely a prompt is, from what `promptTrace` reads back. */
 import { RequestFailedError } from '../api/contract/errors';
 import type { SamplePayload, TopkPromptLogprobsPayload } from '../api/contract/types';
-import type { HostArray } from './devices/webgpu/plan';
+import type { HostArray } from '../kernels/op';
 
 export type PromptScores = Pick<SamplePayload, 'promptLogprobs' | 'topkPromptLogprobs'>;
 

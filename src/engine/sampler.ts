@@ -2,13 +2,14 @@
 import { AbortedError } from '../api/contract/errors';
 import type { SampleCallOptions, SampleRequest } from '../api/contract/backend';
 import type { SampledSequencePayload, SamplePayload, SamplingParamsPayload } from '../api/contract/types';
+import type { HostArray } from '../kernels/op';
 import { seedWords } from '../kernels/philox';
 import { decodeStateLayout, initialDecodeState } from '../kernels/sample/sample';
 import type { BaseModel } from './base-model';
 import { packSequences } from './batch';
 import { Collector } from './collector';
 import { decodeCapacity, type DecodeContext, type DecodeContextPool } from './decode-context';
-import type { BoundPlan, HostArray, RunOptions } from './devices/webgpu/plan';
+import type { BoundPlan, DeviceBuffer, RunOptions } from './devices/device';
 import type { MergedWeights } from './merged-weights';
 import type { AdapterLayout } from './program/adapter';
 import { layoutKey } from './shared-base';
@@ -20,9 +21,6 @@ import type { Turns } from './turns';
 
 /** Most samples decoded side by side; a request for more runs in waves. */
 const WAVE = 64;
-
-/** Decode steps per submit, and submits in flight: a GPU hides its latency, a software adapter only wastes work. */
-const PACE = { gpu: { steps: 8, ahead: 2 }, software: { steps: 4, ahead: 1 } } as const;
 
 /** One request, and the wave of it that is sampled now. */
 interface Wave {
@@ -39,8 +37,9 @@ interface Wave {
 /** An adapter frozen at the time the sampler was made. */
 export interface SamplerAdapter {
   readonly layout: AdapterLayout;
-  readonly params: GPUBuffer;
-  readonly merged: MergedWeights;
+  readonly params: DeviceBuffer;
+  /** null on a device that leaves adapters in parts */
+  readonly merged: MergedWeights | null;
 }
 
 export class Sampler {
@@ -94,7 +93,7 @@ export class Sampler {
     const sizes = { T, C: T, ...(topk > 0 && { R }) };
     await base.plans.prepare(key, () => promptTrace(model, topk > 0), sizes);
     const run = (): Promise<Record<string, HostArray>> => {
-      const states = { ...base.buffers, ...(adapter && { 'lora.params': adapter.params }) };
+      const states = adapter ? { 'lora.params': adapter.params } : {};
       const { inputs } = packSequences([prompt.slice(0, -1)]);
       return base.plans
         .ready(key)
@@ -116,9 +115,9 @@ export class Sampler {
 
   /** Frees its memory, when nothing runs any more. */
   dispose(): void {
-    this.adapter?.merged.forget(this.id);
+    this.adapter?.merged?.forget(this.id);
     this.base.plans.unbind(this.id);
-    if (this.adapter) this.base.context.memory.free(this.adapter.params);
+    if (this.adapter) this.base.device.memory.free(this.adapter.params);
   }
 
   /** Samples `first` … `first + count − 1` of a request, side by side. */
@@ -127,11 +126,8 @@ export class Sampler {
     const ends = params.stopAtEos ? this.base.config.eosTokenIds : [];
     const stops = [...new Set([...params.stopTokens, ...ends])];
     const capacity = decodeCapacity(count, prompt.length, params.maxTokens, stops.length);
-    return this.pool.lend(
-      this.adapter?.layout ?? null,
-      capacity,
-      this.adapter?.merged.buffers ?? {},
-      (context) => this.#generate(context, wave, stops),
+    return this.pool.lend(this.adapter?.layout ?? null, capacity, this.id, (context) =>
+      this.#generate(context, wave, stops),
     );
   }
 
@@ -140,7 +136,7 @@ export class Sampler {
     { prompt, params, first, count, signal, onTokens }: Wave,
     stops: readonly number[],
   ): Promise<SampledSequencePayload[]> {
-    const { memory, profile } = this.base.context;
+    const { memory, pace } = this.base.device;
     const { maxTokens } = params;
     const P = prompt.length;
     const starts = Array.from({ length: count }, (_, i) => ({
@@ -164,7 +160,7 @@ export class Sampler {
     const rows = Uint32Array.from({ length: P }, (_, t) => t);
     const inputs = { ...packSequences([prompt]).inputs, rows, last: Uint32Array.of(P - 1) };
     const read = ['state', 'tokens', 'logprobs'];
-    const prefill = await context.prefill(P);
+    const { prefill, decode } = await context.bind(this.id, this.adapter, P);
     memory.write(context.buffers['decode']!, 0, initialDecodeState(context.capacity.batch, starts));
     if (stops.length > 0) memory.write(context.buffers['stop']!, 0, Uint32Array.from(stops));
     // what waits for its turn is dropped when the samples have ended or nobody wants them
@@ -174,7 +170,7 @@ export class Sampler {
     const launch = (plan: BoundPlan, options: Pick<RunOptions, 'inputs' | 'repeat'>): void => {
       const start = (): Promise<Record<string, HostArray>> => {
         // at the same turn, so that nobody else's adapter is merged in between
-        this.adapter?.merged.ensure(this.id, this.adapter.params);
+        this.adapter?.merged?.ensure(this.id, this.adapter.params);
         return plan.run({ values, read, ...options });
       };
       const flight = this.turns.submit(this.id, start, { signal: dropped }).then(({ done }) => done);
@@ -184,12 +180,11 @@ export class Sampler {
     };
     const collector = new Collector(first, count, maxTokens, params.stopStrings, this.decode, onTokens);
     launch(prefill, { inputs });
-    const pace = PACE[profile.kind];
     const layout = decodeStateLayout(context.capacity.batch);
     let submitted = 1;
     const fly = (): void => {
       const repeat = Math.min(pace.steps, maxTokens - submitted);
-      launch(context.decode, { repeat });
+      launch(decode, { repeat });
       submitted += repeat;
     };
     try {

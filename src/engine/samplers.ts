@@ -1,7 +1,7 @@
 /** The samplers that live: of base models, of snapshots, of checkpoints. */
 import type { SamplerInfo } from '../api/contract/backend';
 import { AbortedError, NotFoundError } from '../api/contract/errors';
-import type { GpuContext } from './devices/webgpu/plan';
+import type { Device, DeviceBuffer } from './devices/device';
 import type { AdapterLayout } from './program/adapter';
 import { Sampler } from './sampler';
 import type { Scheduler } from './scheduler';
@@ -17,14 +17,14 @@ interface Entry {
 /** An adapter to be sampled from: `copy` makes a buffer of its own with its flat vector. */
 export interface AdapterSource {
   readonly layout: AdapterLayout;
-  readonly copy: () => GPUBuffer;
+  readonly copy: () => DeviceBuffer;
 }
 
 export class Samplers {
   readonly #entries = new Map<string, Entry>();
 
   constructor(
-    private readonly context: GpuContext,
+    private readonly device: Device,
     private readonly scheduler: Scheduler,
     private readonly turns: Turns,
   ) {}
@@ -42,8 +42,8 @@ export class Samplers {
     try {
       const adapter = source && {
         layout: source.layout,
-        merged: await shared.merged(source.layout),
-        params: await this.context.memory.allocate('the copy of an adapter', source.copy),
+        merged: this.device.mergesAdapters ? await shared.merged(source.layout) : null,
+        params: await this.device.memory.allocate('the copy of an adapter', source.copy),
       };
       const info = { samplerId, baseModel: base.name, modelPath };
       const sampler = new Sampler(samplerId, base, adapter, pool, decode, this.turns);

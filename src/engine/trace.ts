@@ -3,7 +3,7 @@
  *
  * A program is a plain function that takes a `Trace` and calls ops on it. The
  * trace knows nothing of devices; a device compiles it into a plan
- * (`devices/webgpu/plan.ts`) that is then run as often as needed.
+ * (`devices/device.ts`) that is then run as often as needed.
  */
 import type { DType, Node, Op, OutputSpec, Size, TensorRef, Tensors } from '../kernels/op';
 

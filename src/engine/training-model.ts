@@ -2,10 +2,11 @@
 import { RequestFailedError, type AbortedError } from '../api/contract/errors';
 import type { AdamParamsPayload, ForwardBackwardPayload, OptimStepPayload } from '../api/contract/types';
 import type { AdapterMatrices, OptimizerState, SavedAdapter } from '../checkpoints/catalog-types';
+import type { HostArray } from '../kernels/op';
 import type { DecoderConfig } from '../models/config';
 import { AdapterState, type Vector } from './adapter-state';
 import type { BaseModel } from './base-model';
-import { Plan, type GpuContext, type HostArray } from './devices/webgpu/plan';
+import type { Device, DeviceBuffer } from './devices/device';
 import type { AdapterLayout } from './program/adapter';
 import { optimizerTrace, trainTrace } from './program/steps';
 import { TrainingPass, type PassRequest } from './training-pass';
@@ -34,7 +35,7 @@ export class TrainingModel {
     seed: number,
     private readonly turns: Turns,
   ) {
-    this.#state = new AdapterState(base.context, id, layout, seed);
+    this.#state = new AdapterState(base.device.memory, id, layout, seed);
   }
 
   /**
@@ -54,7 +55,7 @@ export class TrainingModel {
       const run = (): Promise<Record<string, HostArray>> => {
         if (i === 0 && !request.forwardOnly) hasSaved = this.#state.beginGradient();
         const plan = base.plans.ready(pass.key);
-        return plan.bind(this.id, { ...base.buffers, ...this.#state.buffers }).run(pass.run(i, hasSaved));
+        return plan.bind(this.id, this.#state.buffers).run(pass.run(i, hasSaved));
       };
       // what has begun is not given up: part of a gradient is none
       const { done } = await this.turns.submit(this.id, run, i === 0 ? this.#until(signal) : {});
@@ -111,7 +112,7 @@ export class TrainingModel {
   }
 
   /** A copy of the adapter as it is now, in a buffer of its own. */
-  snapshot(): GPUBuffer {
+  snapshot(): DeviceBuffer {
     return this.#state.snapshot();
   }
 
@@ -167,12 +168,12 @@ export class TrainingModel {
   }
 }
 
-/** Compiles the shaders of a training step on such a model, which later plans then find ready. */
+/** Does what can be done of the plans of a training step on such a model before its weights are there. */
 export async function prepareTraining(
-  context: GpuContext,
+  device: Device,
   config: DecoderConfig,
   adapter: AdapterLayout,
 ): Promise<void> {
   const traces = [trainTrace({ config, adapter }, 'cross_entropy'), optimizerTrace(adapter)];
-  await Promise.all(traces.map((trace) => Plan.prepare(context, trace)));
+  await Promise.all(traces.map((trace) => device.prepare(trace)));
 }

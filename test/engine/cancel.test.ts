@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import type { SampleCallOptions, SaveWeightsRequest } from '../../src/api/contract/backend';
 import { AbortedError, NotFoundError } from '../../src/api/contract/errors';
 import type { AdamParamsPayload } from '../../src/api/contract/types';
-import { Engine } from '../../src/engine/engine';
+import type { Engine } from '../../src/engine/engine';
 import {
   createModel,
   createSampler,
@@ -245,7 +245,7 @@ describe('loading a model', () => {
   it('stops when nobody waits for it any more, and only then', async () => {
     const stops: (AbortSignal | undefined)[] = [];
     let hold = true;
-    const own = await Engine.create({
+    const own = await openEngine({
       resolveModel: async (name, options) => {
         stops.push(options.signal);
         const stopped = new Promise<never>((_, reject) =>

@@ -13,7 +13,7 @@ import type { AdamParamsPayload, LoraConfigPayload } from '../../src/api/contrac
 import { Catalog } from '../../src/checkpoints/catalog';
 import { MemoryStore } from '../../src/checkpoints/memory-store';
 import type { Store } from '../../src/checkpoints/store';
-import { Engine } from '../../src/engine/engine';
+import { type Engine } from '../../src/engine/engine';
 import { writeSafetensors } from '../../src/models/safetensors';
 import { FullStore } from '../checkpoints/support/full-store';
 import {
@@ -24,7 +24,6 @@ import {
   loadFixture,
   LORA,
   openEngine,
-  resolveFixture,
   sessionOf,
   type Fixture,
 } from '../support/engine';
@@ -47,7 +46,7 @@ beforeAll(async () => {
 afterEach(() => Promise.all(opened.splice(0).map((engine) => engine.dispose())));
 
 async function open(store: Store = new MemoryStore()): Promise<Engine> {
-  const engine = await openEngine(undefined, store);
+  const engine = await openEngine({ store });
   opened.push(engine);
   return engine;
 }
@@ -455,8 +454,7 @@ describe('without storage', () => {
     const store = new MemoryStore();
     let broken = true;
     const plain = await open();
-    const engine = await Engine.create({
-      resolveModel: resolveFixture,
+    const engine = await openEngine({
       storage: {
         kind: 'opfs',
         open: async () => {

@@ -23,7 +23,7 @@ let modelId: string;
 let samplerId: string;
 
 async function open(role?: AdapterRole): Promise<void> {
-  engine = await openEngine(role);
+  engine = await openEngine({ role });
   fixture = await loadFixture('untied');
   modelId = await createModel(engine, fixture);
   samplerId = await createSampler(engine, { modelId });

@@ -4,8 +4,9 @@ import { DeviceLostError, InternalServerError, OutOfMemoryError } from '../../sr
 import type { ForwardBackwardRequest } from '../../src/api/contract/backend';
 import { BaseModel } from '../../src/engine/base-model';
 import { DecodeContext } from '../../src/engine/decode-context';
+import { WebGpuDevice, webgpuOpener } from '../../src/engine/devices/webgpu/webgpu-device';
 import { Engine } from '../../src/engine/engine';
-import { resolveFixture, sessionOf } from '../support/engine';
+import { gpuOf, resolveFixture, sessionOf } from '../support/engine';
 import { gpu } from '../support/gpu';
 
 let engine: Engine | undefined;
@@ -18,7 +19,7 @@ const LORA = { rank: 4, seed: 1, trainMlp: true, trainAttn: true, trainUnembed: 
 
 /** A model on the default base, and a request for it. */
 async function modelAndRequest(): Promise<[Engine, ForwardBackwardRequest]> {
-  engine = await Engine.create();
+  engine = await Engine.create({ devices: [webgpuOpener()], device: 'webgpu' });
   const { modelId } = await engine.createModel({
     sessionId: await sessionOf(engine),
     baseModel: 'webtinker/pocket',
@@ -43,7 +44,7 @@ describe('a GPU that refuses', () => {
   it('fails the request during which it complained, and only that one', async () => {
     const [engine, request] = await modelAndRequest();
     const before = await engine.forwardBackward(request);
-    const { device } = engine.gpu;
+    const { device } = gpuOf(engine);
     const small = device.createBuffer({ size: 16, usage: GPUBufferUsage.COPY_DST });
     device.queue.writeBuffer(small, 0, new Uint8Array(16));
     const encoder = device.createCommandEncoder();
@@ -69,10 +70,10 @@ describe('a GPU that refuses', () => {
 
   it('that is out of memory for a request frees its plans, too', async () => {
     const context = await gpu();
-    const base = await BaseModel.upload(context, await resolveFixture('tied', {}));
+    const base = await BaseModel.upload(new WebGpuDevice(context), await resolveFixture('tied', {}));
     const { bytes } = context.counters;
     const capacity = { batch: 1, rows: 2 ** 28, steps: 32, stops: 16 };
-    await expect(DecodeContext.create(base, null, capacity, {})).rejects.toThrow(OutOfMemoryError);
+    await expect(DecodeContext.create(base, null, capacity)).rejects.toThrow(OutOfMemoryError);
     expect(context.counters.bytes).toBe(bytes);
   });
 
@@ -80,7 +81,7 @@ describe('a GPU that refuses', () => {
     const [engine, request] = await modelAndRequest();
     await engine.forwardBackward(request);
     const inFlight = engine.forwardBackward(request);
-    engine.gpu.device.destroy();
+    gpuOf(engine).device.destroy();
     await expect(inFlight).rejects.toThrow(DeviceLostError);
     await expect(engine.forwardBackward(request)).rejects.toThrow(DeviceLostError);
     await expect(

@@ -3,13 +3,13 @@
  * token, the likeliest tokens, and the backward pass with its LoRA gradients, against f64.
  */
 import { expect, it } from 'vitest';
-import { Plan, type HostArray } from '../../src/engine/devices/webgpu/plan';
+import { Plan } from '../../src/engine/devices/webgpu/plan';
 import { LORA_ALPHA } from '../../src/api/contract/lora';
 import { adapterLayout } from '../../src/engine/program/adapter';
 import { headBackward, headForward, VOCABULARY_TILE } from '../../src/engine/program/head';
 import { Trace } from '../../src/engine/trace';
 import { topK } from '../../src/kernels/topk/topk';
-import type { TensorRef } from '../../src/kernels/op';
+import type { HostArray, TensorRef } from '../../src/kernels/op';
 import { parseConfig } from '../../src/models/config';
 import { expectClose, randomArray, relativeError } from '../support/compare';
 import { gpu, guarded } from '../support/gpu';

@@ -57,7 +57,7 @@ for (const role of [undefined, { kind: 'gpu', subgroups: false }] as const) {
   describe(`as torch.autograd${role ? `, on a ${role.kind} adapter` : ''}`, () => {
     let engine: Engine;
     beforeAll(async () => {
-      engine = await openEngine(role);
+      engine = await openEngine({ role });
     });
     afterAll(() => engine?.dispose());
 

@@ -102,7 +102,7 @@ for (const role of [
   describe(`on a ${role.kind} adapter with${role.subgroups ? '' : 'out'} subgroups`, () => {
     let other: Engine;
     beforeAll(async () => {
-      other = await openEngine(role);
+      other = await openEngine({ role });
     });
     afterAll(() => other?.dispose());
 

@@ -6,7 +6,7 @@ import { adapterLayout } from '../../src/engine/program/adapter';
 import { optimizerTrace, trainTrace } from '../../src/engine/program/steps';
 import type { Trace } from '../../src/engine/trace';
 import { parseConfig, type DecoderConfig } from '../../src/models/config';
-import { crossEntropy, datum, LORA, openEngine, sessionOf } from '../support/engine';
+import { crossEntropy, datum, gpuOf, LORA, openEngine, sessionOf } from '../support/engine';
 
 type Counts = Omit<EngineStats, 'device'>;
 
@@ -127,6 +127,6 @@ describe('engine.stats()', () => {
   }
 
   function launchesOf(trace: Trace): number {
-    return trace.nodes.reduce((n, { op, node }) => n + op.webgpu(node, engine.gpu.profile).length, 0);
+    return trace.nodes.reduce((n, { op, node }) => n + op.webgpu(node, gpuOf(engine).profile).length, 0);
   }
 });

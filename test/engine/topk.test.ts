@@ -23,7 +23,7 @@ for (const role of [undefined, { kind: 'gpu', subgroups: true }] as const) {
     let modelId: string;
     let samplerId: string;
     beforeAll(async () => {
-      engine = await openEngine(role);
+      engine = await openEngine({ role });
       fixture = await loadFixture('grouped-odd');
       modelId = await createModel(engine, fixture);
       samplerId = await createSampler(engine, { modelId });

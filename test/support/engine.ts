@@ -5,7 +5,9 @@ import { Catalog } from '../../src/checkpoints/catalog';
 import { MemoryStore } from '../../src/checkpoints/memory-store';
 import type { Store } from '../../src/checkpoints/store';
 import type { ResolveModel } from '../../src/engine/bases';
-import { Engine } from '../../src/engine/engine';
+import type { GpuContext } from '../../src/engine/devices/webgpu/plan';
+import { WebGpuDevice, webgpuOpener } from '../../src/engine/devices/webgpu/webgpu-device';
+import { Engine, type EngineOptions } from '../../src/engine/engine';
 import { loadModel } from '../../src/models/load';
 import { parseSafetensors } from '../../src/models/safetensors';
 
@@ -41,20 +43,37 @@ function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
   return { requestAdapter } as GPU;
 }
 
+export interface OpenOptions extends Partial<EngineOptions> {
+  readonly role?: AdapterRole | undefined;
+  readonly store?: Store;
+}
+
 /**
  * An engine that knows the fixtures by their folder names, and the built-in models; its checkpoints are in `store`.
  * Whatever the GPU complains about while it is open fails the test run.
  */
-export async function openEngine(role?: AdapterRole, store: Store = new MemoryStore()): Promise<Engine> {
+export async function openEngine({
+  role,
+  store = new MemoryStore(),
+  ...others
+}: OpenOptions = {}): Promise<Engine> {
   const engine = await Engine.create({
-    ...(role && { gpu: gpuInRole(role) }),
+    devices: [webgpuOpener(role && gpuInRole(role))],
+    device: 'webgpu',
     storage: { kind: store.kind, open: () => Catalog.open(store) },
     resolveModel: resolveFixture,
+    ...others,
   });
-  engine.gpu.device.addEventListener('uncapturederror', ({ error }) =>
+  gpuOf(engine).device.addEventListener('uncapturederror', ({ error }) =>
     reportError(new Error(`the GPU reported: ${error.message}`)),
   );
   return engine;
+}
+
+/** The GPU that an engine on WebGPU runs on. */
+export function gpuOf({ device }: Engine): GpuContext {
+  if (!(device instanceof WebGpuDevice)) throw new Error(`the engine runs on ${device.info.kind}`);
+  return device.context;
 }
 
 /** LoRA matrices by canonical name: A (r, in), B (out, r). */
@@ -253,7 +272,8 @@ export async function nextTokenLogprobs(
 }
 
 /** The names of everything that is encoded for the engine's GPU from now on, in order: `train.…`, `decode`, `prefill` …. */
-export function encodedBy({ gpu: { device } }: Engine): string[] {
+export function encodedBy(engine: Engine): string[] {
+  const { device } = gpuOf(engine);
   const log: string[] = [];
   const create = device.createCommandEncoder.bind(device);
   device.createCommandEncoder = (descriptor) => {

@@ -1,8 +1,17 @@
 /** Runs single ops on the real GPU of the page, with validation errors turned into failures. */
 import { openContext } from '../../src/engine/devices/webgpu/context';
-import { Plan, type GpuContext, type HostArray } from '../../src/engine/devices/webgpu/plan';
+import { Plan, type GpuContext } from '../../src/engine/devices/webgpu/plan';
 import { Trace } from '../../src/engine/trace';
-import type { AdapterProfile, DType, Op, RunValues, Size, TensorRef, Tensors } from '../../src/kernels/op';
+import type {
+  AdapterProfile,
+  DType,
+  HostArray,
+  Op,
+  RunValues,
+  Size,
+  TensorRef,
+  Tensors,
+} from '../../src/kernels/op';
 
 let shared: Promise<GpuContext> | undefined;
 

@@ -124,8 +124,16 @@ export function mergeTrace(model: ProgramModel & { readonly adapter: AdapterLayo
   return trace;
 }
 
+/** A model to sample from. */
+export interface SamplingModel extends ProgramModel {
+  /** whether the weights of trained linears are there with the adapter merged in, as states `merged.*` */
+  readonly merged: boolean;
+}
+
 /** Weights for sampling: the merged ones where the adapter trains a linear, else the frozen ones. */
-function samplingWeights(trace: Trace, { config, adapter }: ProgramModel): WeightOf {
+function samplingWeights(trace: Trace, model: SamplingModel): WeightOf {
+  const { config, adapter, merged } = model;
+  if (!merged) return mergedWeights(trace, model);
   return (linear: Linear) =>
     adapter?.slots.has(linear.key)
       ? trace.state(mergedName(linear.key), [rowsOf(linear), linear.inputs], 'f32')
@@ -190,7 +198,7 @@ function sampleFrom(
 }
 
 /** Reads the prompt into the cache and samples the first token of every sample. Inputs: the batch, `rows` (T), `last` (1). */
-export function prefillTrace(model: ProgramModel, capacity: DecodeCapacity): Trace {
+export function prefillTrace(model: SamplingModel, capacity: DecodeCapacity): Trace {
   const trace = new Trace('prefill');
   const { config } = model;
   const { heads, kvHeads, headDim } = config;
@@ -210,7 +218,7 @@ export function prefillTrace(model: ProgramModel, capacity: DecodeCapacity): Tra
 }
 
 /** One token further for every sample (dynamic size `B`); all it needs is on the device. */
-export function decodeTrace(model: ProgramModel, capacity: DecodeCapacity): Trace {
+export function decodeTrace(model: SamplingModel, capacity: DecodeCapacity): Trace {
   const trace = new Trace('decode');
   const { config } = model;
   const { heads, kvHeads, headDim } = config;

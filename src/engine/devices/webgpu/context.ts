@@ -1,6 +1,6 @@
 /** Everything that belongs to one open GPU. */
 import { newCounters } from './counters';
-import { openGpu } from './device';
+import { openGpu } from './adapter';
 import { GpuMemory } from './memory';
 import { PipelineCache } from './pipelines';
 import type { GpuContext } from './plan';

@@ -1,10 +1,12 @@
-/** Creates and frees GPU buffers, and counts them. */
+/** Creates and frees GPU buffers, and counts them. A `DeviceBuffer` of this device is a `GPUBuffer`. */
 import { OutOfMemoryError } from '../../../api/contract/errors';
+import type { DeviceMemory } from '../device';
 import type { GpuCounters } from './counters';
+import { copyToHost } from './readback';
 
 const align = (bytes: number): number => Math.max(256, Math.ceil(bytes / 256) * 256);
 
-export class GpuMemory {
+export class GpuMemory implements DeviceMemory {
   readonly #held = new Map<GPUBuffer, number>();
   /** buffers made inside `allocate` */
   #batch: GPUBuffer[] | undefined;
@@ -14,11 +16,6 @@ export class GpuMemory {
     readonly counters: GpuCounters,
   ) {}
 
-  /**
-   * Runs `make`, which creates buffers, and waits until the GPU has them all. If
-   * it cannot, those it has are freed again.
-   * @throws OutOfMemoryError naming `what`
-   */
   async allocate<T>(what: string, make: () => T): Promise<T> {
     const batch: GPUBuffer[] = [];
     const { bytes } = this.counters;
@@ -46,7 +43,6 @@ export class GpuMemory {
     }
   }
 
-  /** A zero-filled storage buffer of at least `bytes`. */
   storage(label: string, bytes: number): GPUBuffer {
     return this.#create(
       label,
@@ -63,14 +59,13 @@ export class GpuMemory {
     return this.#create(label, align(bytes), GPUBufferUsage.MAP_READ | GPUBufferUsage.COPY_DST);
   }
 
-  /** A storage buffer holding `data`. */
   upload(label: string, data: ArrayBufferView<ArrayBuffer>): GPUBuffer {
     const buffer = this.storage(label, data.byteLength);
     this.write(buffer, 0, data);
     return buffer;
   }
 
-  /** Writes `data` (any length; padded to the 4 bytes WebGPU asks for) at `byteOffset`. */
+  /** `data` is padded to the 4 bytes WebGPU asks for. */
   write(buffer: GPUBuffer, byteOffset: number, data: ArrayBufferView<ArrayBuffer>): void {
     const whole = data.byteLength & ~3;
     this.device.queue.writeBuffer(buffer, byteOffset, data.buffer, data.byteOffset, whole);
@@ -79,6 +74,23 @@ export class GpuMemory {
       tail.set(new Uint8Array(data.buffer, data.byteOffset + whole, data.byteLength - whole));
       this.device.queue.writeBuffer(buffer, byteOffset + whole, tail);
     }
+  }
+
+  copy(label: string, from: GPUBuffer, bytes: number): GPUBuffer {
+    const copy = this.storage(label, bytes);
+    this.copyInto(from, copy, bytes);
+    return copy;
+  }
+
+  copyInto(from: GPUBuffer, to: GPUBuffer, bytes: number): void {
+    const encoder = this.device.createCommandEncoder({ label: 'copy' });
+    encoder.copyBufferToBuffer(from, 0, to, 0, bytes);
+    this.counters.submits++;
+    this.device.queue.submit([encoder.finish()]);
+  }
+
+  read(buffers: readonly GPUBuffer[], bytes: number): ReturnType<DeviceMemory['read']> {
+    return copyToHost(this, buffers, bytes);
   }
 
   free(buffer: GPUBuffer): void {

@@ -8,10 +8,12 @@ import {
   elements,
   type AdapterProfile,
   type Dispatch,
+  type HostArray,
   type RunValues,
   type TensorRef,
 } from '../../../kernels/op';
 import type { Trace } from '../../trace';
+import type * as device from '../device';
 import type { GpuCounters } from './counters';
 import { planSlots } from './liveness';
 import type { GpuMemory } from './memory';
@@ -30,19 +32,10 @@ export interface GpuContext {
   readonly counters: GpuCounters;
 }
 
-export type HostArray = Float32Array<ArrayBuffer> | Uint32Array<ArrayBuffer> | Int32Array<ArrayBuffer>;
+/** Persistent buffers by state name. */
+type GpuBuffers = Readonly<Record<string, GPUBuffer>>;
 
-export interface RunOptions {
-  /** dynamic sizes (≤ the plan's capacities) and scalars */
-  readonly values: RunValues;
-  readonly inputs?: Readonly<Record<string, HostArray>>;
-  /** names of outputs to read back */
-  readonly read?: readonly string[];
-  /** how many times to replay the launches in this one submit (decode steps); default 1 */
-  readonly repeat?: number;
-}
-
-export class Plan {
+export class Plan implements device.Plan {
   readonly #slots: GPUBuffer[];
   readonly #inputs = new Map<string, GPUBuffer>();
   readonly #bound = new Map<string, BoundPlan>();
@@ -56,6 +49,7 @@ export class Plan {
     readonly capacity: RunValues,
     readonly dispatches: readonly Dispatch[],
     readonly pipelines: readonly GPUComputePipeline[],
+    private readonly constants: GpuBuffers,
   ) {
     const { memory } = context;
     const bytes = new Map<number, number>();
@@ -76,38 +70,33 @@ export class Plan {
   private readonly slotOf: ReadonlyMap<number, number>;
 
   /** Compiles a trace; all its pipelines compile in parallel. */
-  static async compile(context: GpuContext, trace: Trace, capacity: RunValues): Promise<Plan> {
+  static async compile(
+    context: GpuContext,
+    trace: Trace,
+    capacity: RunValues,
+    constants: GpuBuffers = {},
+  ): Promise<Plan> {
     const { dispatches, pipelines } = await lower(context, trace);
     return context.memory.allocate(
       `the plan '${trace.name}'`,
-      () => new Plan(context, trace, capacity, dispatches, pipelines),
+      () => new Plan(context, trace, capacity, dispatches, pipelines, constants),
     );
   }
 
-  /** Compiles the pipelines of a trace for a later plan, which then finds them ready. */
-  static async prepare(context: GpuContext, trace: Trace): Promise<void> {
-    await lower(context, trace);
-  }
-
-  /**
-   * Binds the plan to persistent buffers, by state name. Bound plans are kept,
-   * keyed by `key` (say, the model id): the same key must mean the same buffers.
-   */
-  bind(key: string, states: Readonly<Record<string, GPUBuffer>>): BoundPlan {
+  bind(key: string, states: GpuBuffers): BoundPlan {
     let bound = this.#bound.get(key);
     if (!bound) {
-      bound = new BoundPlan(this, states);
+      bound = new BoundPlan(this, { ...this.constants, ...states });
       this.#bound.set(key, bound);
     }
     return bound;
   }
 
-  /** Forgets the bind groups made for `key`. */
   unbind(key: string): void {
     this.#bound.delete(key);
   }
 
-  buffer(t: TensorRef, states: Readonly<Record<string, GPUBuffer>>): GPUBuffer {
+  buffer(t: TensorRef, states: GpuBuffers): GPUBuffer {
     switch (this.trace.placement.get(t.storage)) {
       case 'temp':
         return this.#slots[this.slotOf.get(t.storage)!]!;
@@ -122,7 +111,6 @@ export class Plan {
     }
   }
 
-  /** The plan's own buffer of a temporary that is an output. Lives as long as the plan. */
   outputBuffer(name: string): GPUBuffer {
     const t = this.trace.outputs.get(name);
     if (!t) throw new Error(`plan ${this.trace.name} has no output ${name}`);
@@ -135,7 +123,6 @@ export class Plan {
     return buffer;
   }
 
-  /** Frees the plan's own memory (not the states). */
   dispose(): void {
     for (const b of [...this.#slots, ...this.#inputs.values(), this.uniforms]) this.context.memory.free(b);
     this.#bound.clear();
@@ -148,7 +135,7 @@ export class Plan {
 }
 
 /** The launches of a trace on this adapter, and their pipelines. */
-async function lower(
+export async function lower(
   { pipelines, profile }: GpuContext,
   trace: Trace,
 ): Promise<{ dispatches: Dispatch[]; pipelines: GPUComputePipeline[] }> {
@@ -160,12 +147,12 @@ async function lower(
 }
 
 /** A plan with its bind groups. */
-export class BoundPlan {
+export class BoundPlan implements device.BoundPlan {
   readonly #groups: readonly GPUBindGroup[];
 
   constructor(
     readonly plan: Plan,
-    readonly states: Readonly<Record<string, GPUBuffer>>,
+    readonly states: GpuBuffers,
   ) {
     const { device, counters } = plan.context;
     this.#groups = plan.dispatches.map((d, i) => {
@@ -194,11 +181,8 @@ export class BoundPlan {
     });
   }
 
-  /**
-   * Uploads, replays, submits. Returns at once; the promise settles when the
-   * outputs named in `read` are on the host (with none named: at once).
-   */
-  run({ values, inputs = {}, read = [], repeat = 1 }: RunOptions): Promise<Record<string, HostArray>> {
+  /** With nothing to read the promise settles at once. */
+  run({ values, inputs = {}, read = [], repeat = 1 }: device.RunOptions): Promise<Record<string, HostArray>> {
     const { plan } = this;
     const { device, memory, counters } = plan.context;
     for (const [name, limit] of Object.entries(plan.capacity)) {

@@ -1,7 +1,7 @@
 /** The only place that maps GPU memory. */
-import type { DType } from '../../../kernels/op';
+import type { DType, HostArray } from '../../../kernels/op';
 import type { GpuMemory } from './memory';
-import type { GpuContext, HostArray } from './plan';
+import type { GpuContext } from './plan';
 
 export interface ReadRequest {
   readonly name: string;
@@ -72,34 +72,16 @@ export async function readBack(
   return out;
 }
 
-/** A new buffer with the first `bytes` of another. */
-export function copyBuffer(
-  { device, memory, counters }: GpuContext,
-  label: string,
-  from: GPUBuffer,
-  bytes: number,
-): GPUBuffer {
-  const copy = memory.storage(label, bytes);
-  const encoder = device.createCommandEncoder({ label });
-  encoder.copyBufferToBuffer(from, 0, copy, 0, bytes);
-  counters.submits++;
-  device.queue.submit([encoder.finish()]);
-  return copy;
-}
-
-/**
- * The first `bytes` of each buffer as they are when this resolves, which is when
- * their copies are queued on the device; `done` is when the host has them.
- * @throws OutOfMemoryError
- */
+/** See `DeviceMemory.read`: the copies are queued on the device when this resolves. */
 export async function copyToHost(
-  { device, memory, counters }: GpuContext,
+  memory: GpuMemory,
   buffers: readonly GPUBuffer[],
   bytes: number,
 ): Promise<{ readonly done: Promise<ArrayBuffer[]> }> {
   const copies = await memory.allocate('a copy of an adapter', () =>
     buffers.map(() => memory.staging('copy', bytes)),
   );
+  const { device, counters } = memory;
   const encoder = device.createCommandEncoder({ label: 'copy' });
   buffers.forEach((buffer, i) => encoder.copyBufferToBuffer(buffer, 0, copies[i]!, 0, bytes));
   counters.submits++;

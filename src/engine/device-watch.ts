@@ -1,28 +1,26 @@
-/** Sees to it that no result is trusted during which the GPU was lost or complained. */
+/** Sees to it that no result is trusted during which the device was lost or complained. */
 import { AbortedError, DeviceLostError, InternalServerError, TinkerError } from '../api/contract/errors';
+import type { Device } from './devices/device';
 
-export class GpuWatch {
+export class DeviceWatch {
   #lost: DeviceLostError | undefined;
-  /** an error the GPU reported and nobody asked for: results since then are not to be trusted */
+  /** an error the device reported and nobody asked for: results since then are not to be trusted */
   #fault: InternalServerError | undefined;
   #ended = false;
 
-  constructor(device: GPUDevice) {
-    void device.lost.then(({ reason, message }) => {
-      if (reason === 'destroyed' && this.#ended) return;
-      this.#lost = new DeviceLostError(`The GPU was lost (${message || reason}); reload to start again.`);
+  constructor(device: Device) {
+    void device.lost.then(({ message }) => {
+      this.#lost = new DeviceLostError(`The device is gone: ${message}; reload to start again.`);
     });
-    device.addEventListener('uncapturederror', ({ error }) => {
-      this.#fault ??= new InternalServerError(`The GPU refused a command: ${error.message}`);
-    });
+    device.onFault = (message) => (this.#fault ??= new InternalServerError(`The device failed: ${message}`));
   }
 
-  /** Says that the GPU is given back on purpose. */
+  /** Says that the device is given back on purpose. */
   end(): void {
     this.#ended = true;
   }
 
-  /** Failures after the GPU was lost are its loss; a result during which the GPU complained is none. */
+  /** Failures after the device was lost are its loss; a result during which it complained is none. */
   async guard<T>(job: () => Promise<T>): Promise<T> {
     this.checkOpen();
     if (this.#lost) throw this.#lost;
