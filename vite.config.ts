@@ -23,6 +23,8 @@ export default defineConfig({
   optimizeDeps: {
     include: [
       'comlink',
+      '@bufbuild/protobuf',
+      '@bufbuild/protobuf/codegenv2',
       'idb',
       'modern-tar',
       '@huggingface/tokenizers',

@@ -75,7 +75,7 @@ export async function exportDecoder(options: ExportOptions): Promise<Map<string,
     (weight) => graph.constant(weight, 'f32', shapes.get(weight)!, dataOf(weight)),
   );
   const data = places ? dataBlobs(places, written as ReadonlyMap<string, Blob>) : [];
-  const { model } = serialize(graph);
+  const model = serialize(graph);
   const files = modelFiles({ ...options, dataFiles: data.length });
   files.set('onnx/model.onnx', new Blob([model], { type: 'application/octet-stream' }));
   data.forEach((blob, i) => files.set(`onnx/${dataFile(i)}`, blob));

@@ -1,6 +1,6 @@
 /** Writes a graph in the ONNX format. */
 import { create, toBinary, type MessageInitShape } from '@bufbuild/protobuf';
-import type { Attribute, Constant, Dim, ElementType, Graph, GraphNode, Port, StoredData } from './graph';
+import type { Attribute, Constant, Dim, ElementType, Graph, GraphNode, Port } from './graph';
 import {
   AttributeProto_AttributeType as AttributeType,
   ModelProtoSchema,
@@ -17,7 +17,7 @@ export const OPSET = 18;
 /** Version of the file format: the oldest that goes with `OPSET`, so that older runtimes read it, too. */
 const IR_VERSION = 8;
 
-/** Where external data starts, in bytes: at whole pages, so that runtimes can map the file. */
+/** Where stored constants had better start in their file, in bytes: at whole pages, so that it can be mapped. */
 export const PAGE = 4096;
 
 const DATA_TYPE: Readonly<Record<ElementType, DataType>> = {
@@ -27,51 +27,8 @@ const DATA_TYPE: Readonly<Record<ElementType, DataType>> = {
   bool: DataType.BOOL,
 };
 
-/** A constant that lies in a file beside the model. */
-export interface ExternalTensor {
-  /** of the constant */
-  readonly name: string;
-  /** in the file */
-  readonly byteOffset: number;
-  readonly data: Uint8Array<ArrayBuffer>;
-}
-
-export interface SerializeOptions {
-  /** Name of the file beside the model that takes the constants of `minBytes` and more; without it, none. */
-  readonly external?: { readonly location: string; readonly minBytes: number };
-}
-
-export interface SerializedModel {
-  /** the ModelProto */
-  readonly model: Uint8Array<ArrayBuffer>;
-  /** what belongs into the file beside it, in order; views of the constants, not copies */
-  readonly external: readonly ExternalTensor[];
-}
-
-/** The graph as the bytes of an ONNX model. */
-export function serialize(graph: Graph, { external }: SerializeOptions = {}): SerializedModel {
-  const beside: ExternalTensor[] = [];
-  let end = 0;
-  const tensor = (constant: Constant): MessageInitShape<typeof TensorProtoSchema> => {
-    const { name, type, shape } = constant;
-    const header = { name, dataType: DATA_TYPE[type], dims: shape.map(BigInt) };
-    const placed = (data: StoredData): MessageInitShape<typeof TensorProtoSchema> => ({
-      ...header,
-      dataLocation: DataLocation.EXTERNAL,
-      externalData: [
-        { key: 'location', value: data.location },
-        { key: 'offset', value: String(data.byteOffset) },
-        { key: 'length', value: String(data.byteLength) },
-      ],
-    });
-    if ('location' in constant.data) return placed(constant.data);
-    const data = bytesOf(constant.data);
-    if (!external || data.byteLength < external.minBytes) return { ...header, rawData: data };
-    const byteOffset = Math.ceil(end / PAGE) * PAGE;
-    end = byteOffset + data.byteLength;
-    beside.push({ name, byteOffset, data });
-    return placed({ location: external.location, byteOffset, byteLength: data.byteLength });
-  };
+/** The graph as the bytes of an ONNX model; stored constants are only named in it. */
+export function serialize(graph: Graph): Uint8Array<ArrayBuffer> {
   const model = create(ModelProtoSchema, {
     irVersion: BigInt(IR_VERSION),
     producerName: 'webtinker',
@@ -79,12 +36,26 @@ export function serialize(graph: Graph, { external }: SerializeOptions = {}): Se
     graph: {
       name: graph.name,
       node: graph.nodes.map(nodeOf),
-      initializer: [...graph.constants.values()].map(tensor),
+      initializer: [...graph.constants.values()].map(tensorOf),
       input: [...graph.inputs.values()].map(portOf),
       output: [...graph.outputs.values()].map(portOf),
     },
   });
-  return { model: toBinary(ModelProtoSchema, model), external: beside };
+  return toBinary(ModelProtoSchema, model);
+}
+
+function tensorOf({ name, type, shape, data }: Constant): MessageInitShape<typeof TensorProtoSchema> {
+  const header = { name, dataType: DATA_TYPE[type], dims: shape.map(BigInt) };
+  if (!('location' in data)) return { ...header, rawData: bytesOf(data) };
+  return {
+    ...header,
+    dataLocation: DataLocation.EXTERNAL,
+    externalData: [
+      { key: 'location', value: data.location },
+      { key: 'offset', value: String(data.byteOffset) },
+      { key: 'length', value: String(data.byteLength) },
+    ],
+  };
 }
 
 const bytesOf = (data: ArrayBufferView): Uint8Array<ArrayBuffer> =>

@@ -1,0 +1,71 @@
+/** Does one thing after the other, and nothing more once the runtime has broken down. */
+import { DeviceLostError, OutOfMemoryError } from '../../../api/contract/errors';
+import type { DeviceLoss } from '../device';
+
+export class WorkQueue {
+  #tail: Promise<unknown> = Promise.resolve();
+  #loss: DeviceLoss | undefined;
+  #lose!: (loss: DeviceLoss) => void;
+  readonly lost = new Promise<DeviceLoss>((resolve) => {
+    this.#lose = resolve;
+  });
+
+  constructor(
+    /** whether the runtime can go on after an error */
+    readonly survives: (error: unknown) => boolean,
+  ) {}
+
+  /**
+   * Queues `work`.
+   * @throws DeviceLostError, also when it is this work that breaks the runtime
+   * @throws OutOfMemoryError naming `what`
+   */
+  enqueue<T>(what: string, work: () => T | Promise<T>): Promise<T> {
+    const done = this.#tail.then(async () => {
+      this.check();
+      try {
+        return await work();
+      } catch (error) {
+        throw this.#typed(what, error);
+      }
+    });
+    this.#tail = done.catch(() => undefined);
+    return done;
+  }
+
+  /** @throws DeviceLostError if the runtime has broken down */
+  check(): void {
+    if (this.#loss) throw new DeviceLostError(this.#loss.message);
+  }
+
+  /** Lets no more work begin. */
+  close(message: string): void {
+    this.#loss ??= { message };
+  }
+
+  #typed(what: string, error: unknown): unknown {
+    if (error instanceof OutOfMemoryError || error instanceof DeviceLostError) return error;
+    const message = error instanceof Error ? error.message : String(error);
+    if (!this.survives(error)) {
+      this.#loss = { message: `ONNX Runtime broke down in ${what}: ${message}` };
+      this.#lose(this.#loss);
+      return new DeviceLostError(this.#loss.message, { cause: error });
+    }
+    return isOutOfMemory(error) ? outOfMemory(what, error) : error;
+  }
+}
+
+/** What runtimes and JavaScript say when there is no more memory. */
+const NO_MEMORY =
+  /bad_alloc|bad allocation|allocat\w* (failed|memory)|out of memory|invalid array (buffer )?length/i;
+
+export const isOutOfMemory = (error: unknown): boolean =>
+  error instanceof Error && NO_MEMORY.test(error.message);
+
+export const outOfMemory = (what: string, cause: unknown): OutOfMemoryError =>
+  new OutOfMemoryError(
+    `There is no memory for ${what}. Use a smaller batch or model, or close other programs.`,
+    {
+      cause,
+    },
+  );

@@ -1,0 +1,19 @@
+/** What the device asks of ONNX Runtime, native or WebAssembly; both speak onnxruntime-common. */
+import type { InferenceSession, Tensor } from 'onnxruntime-web';
+import type { DeviceInfo } from '../../../api/contract/types';
+
+export type OrtTensor = Tensor;
+export type OrtSession = InferenceSession;
+
+export interface OnnxRuntime {
+  readonly info: DeviceInfo;
+  readonly Tensor: typeof Tensor;
+  /** Compiles a model. @param files that its constants lie in, by their location */
+  createSession(model: Uint8Array<ArrayBuffer>, files: ReadonlyMap<string, ArrayBuffer>): Promise<OrtSession>;
+  /** Whether a run writes its outputs into tensors that it is given. */
+  readonly writesInto: boolean;
+  /** Whether inputs are copied at every run, so that what seldom changes had better be a constant. */
+  readonly copiesInputs: boolean;
+  /** Whether the runtime can go on after this error. */
+  survives(error: unknown): boolean;
+}
