@@ -14,7 +14,7 @@ export {
   type SaveWeightsOptions,
 } from './api/training-client';
 export type { CustomLoss, CustomLossFn } from './api/custom-loss';
-export { SamplingClient, type SampleOptions } from './api/sampling-client';
+export { SamplingClient, type ExportOnnxOptions, type SampleOptions } from './api/sampling-client';
 export type { SampleStream } from './api/sample-stream';
 export { RestClient, type ImportCheckpointOptions } from './api/rest-client';
 export type { LoadOptions, ProgressCallback, RequestOptions } from './api/request';
@@ -48,6 +48,7 @@ export type {
   ListSessionsResponse,
   LoadWeightsResponse,
   LossFnOutput,
+  OnnxExport,
   OptimStepResponse,
   SampledSequence,
   SampledTokens,

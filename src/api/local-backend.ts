@@ -107,6 +107,7 @@ export class LocalBackend implements Backend {
     this.#call('createSampler', [request], options);
   getSampler: Backend['getSampler'] = (samplerId) => this.#call('getSampler', [samplerId]);
   sample: Backend['sample'] = (request, options) => this.#call('sample', [request], options);
+  exportOnnx: Backend['exportOnnx'] = (request, options) => this.#call('exportOnnx', [request], options);
   unloadModel: Backend['unloadModel'] = (modelId) => this.#call('unloadModel', [modelId]);
   unloadSampler: Backend['unloadSampler'] = (samplerId) => this.#call('unloadSampler', [samplerId]);
   listTrainingRuns: Backend['listTrainingRuns'] = (page) => this.#call('listTrainingRuns', [page]);

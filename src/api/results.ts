@@ -65,6 +65,14 @@ export interface LoadWeightsResponse {
   readonly path: string;
 }
 
+/** A model as the folder that transformers.js loads. */
+export interface OnnxExport {
+  /** by path in the folder: `config.json`, `onnx/model.onnx` … */
+  readonly files: ReadonlyMap<string, Blob>;
+  /** all of them as one uncompressed `.tar` */
+  readonly archive: Blob;
+}
+
 /** @internal the answer as users see it */
 export function forwardBackwardOutput(payload: ForwardBackwardPayload): ForwardBackwardOutput {
   return {

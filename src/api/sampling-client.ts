@@ -2,13 +2,13 @@
 import type { CreateSamplerRequest, SampleRequest, SamplerInfo } from './contract/backend';
 import { AbortedError, BadRequestError } from './contract/errors';
 import { parseTinkerPath } from './contract/tinker-path';
-import { checkSample } from './contract/validate';
+import { checkExportOnnx, checkSample } from './contract/validate';
 import type { APIFuture } from './future';
 import { inputTokens, type ModelInput } from './model-input';
 import { checkNames } from './options';
 import { samplingPayload, SamplingParams, type SamplingParamsInit } from './params';
 import { submit, type LoadOptions, type RequestOptions } from './request';
-import { sampleResponse, type SampledTokens, type SampleResponse } from './results';
+import { sampleResponse, type OnnxExport, type SampledTokens, type SampleResponse } from './results';
 import { SampleStream } from './sample-stream';
 import type { Session } from './session';
 import { loadTokenizer, type Tokenizer } from './tokenizer';
@@ -22,6 +22,14 @@ export interface SampleOptions extends RequestOptions {
   readonly includePromptLogprobs?: boolean;
   /** how many of the likeliest tokens to list at each place of the prompt; 0 = none */
   readonly topkPromptLogprobs?: number;
+}
+
+export interface ExportOnnxOptions extends LoadOptions {
+  /**
+   * Where the weights take more bytes than this in all, they lie beside the graph, in files of up to 1 GiB:
+   * `onnx/model.onnx_data`, `onnx/model.onnx_data_1` …; default 64 MiB
+   */
+  readonly inlineBytes?: number | undefined;
 }
 
 /** What to sample from; `modelPath` counts where both are given. */
@@ -109,6 +117,27 @@ export class SamplingClient {
     return this.#submit(request, options, ({ promptLogprobs }) => [...(promptLogprobs ?? [])]);
   }
 
+  /**
+   * The model with its adapter merged in, as files for ONNX Runtime: put in a folder, transformers.js loads them with
+   * `pipeline('text-generation', folder)`. Weights are f32. `onProgress` counts the weights written; samples may be
+   * drawn meanwhile.
+   * @throws BadRequestError (through the future) naming the option
+   */
+  exportOnnx(options: ExportOnnxOptions = {}): APIFuture<OnnxExport> {
+    const send = async (signal: AbortSignal): Promise<OnnxExport> => {
+      checkNames('exportOnnx', options, ['inlineBytes', 'onProgress', 'signal']);
+      const request = { samplerId: this.samplerId, inlineBytes: options.inlineBytes ?? null };
+      checkExportOnnx(request);
+      const { backend } = this.#session;
+      const { files, archive } = await backend.exportOnnx(
+        request,
+        this.#session.loading({ ...options, signal }),
+      );
+      return { files: new Map(Object.entries(files)), archive };
+    };
+    return this.#queue(send, options);
+  }
+
   /** @throws BadRequestError naming the field */
   #request(options: SampleOptions): SampleRequest {
     checkNames('sample', options, [
@@ -138,13 +167,19 @@ export class SamplingClient {
     answer: (response: SampleResponse) => T,
     onTokens?: (event: SampledTokens) => void,
   ): APIFuture<T> {
-    const id = `${this.#info.samplerId}:${this.#requests++}`;
     const send = async (signal: AbortSignal): Promise<T> => {
-      if (this.#disposed) throw new AbortedError('this SamplingClient is disposed');
       const payload = await this.#session.backend.sample(request(), { signal, onTokens });
       return answer(sampleResponse(payload));
     };
-    return submit(id, send, options);
+    return this.#queue(send, options);
+  }
+
+  #queue<T>(send: (signal: AbortSignal) => Promise<T>, options: RequestOptions): APIFuture<T> {
+    const unlessDisposed = async (signal: AbortSignal): Promise<T> => {
+      if (this.#disposed) throw new AbortedError('this SamplingClient is disposed');
+      return send(signal);
+    };
+    return submit(`${this.samplerId}:${this.#requests++}`, unlessDisposed, options);
   }
 
   /** The base model's tokenizer (transformers.js). */

@@ -17,10 +17,15 @@ async function headerBlock(header: TarHeader): Promise<Uint8Array<ArrayBuffer>> 
   return (await first).value!;
 }
 
-/** A `.tar` with these files at its root. They stay where they are until the archive is read. */
-export async function archiveOf(files: ReadonlyMap<string, Blob>, mtime: Date): Promise<Blob> {
+/** A checkpoint's `.tar`, with these files at its root. They stay where they are until the archive is read. */
+export function archiveOf(files: ReadonlyMap<string, Blob>, mtime: Date): Promise<Blob> {
+  return tarOf(new Map([...files, [COMPLETE, new Blob()]]), mtime);
+}
+
+/** A `.tar` with these files, by path. They stay where they are until it is read. */
+export async function tarOf(files: ReadonlyMap<string, Blob>, mtime: Date): Promise<Blob> {
   const parts: BlobPart[] = [];
-  for (const [name, blob] of [...files, [COMPLETE, new Blob()] as const]) {
+  for (const [name, blob] of files) {
     parts.push(await headerBlock({ name, size: blob.size, mtime }), blob);
     parts.push(new Uint8Array((BLOCK - (blob.size % BLOCK)) % BLOCK));
   }

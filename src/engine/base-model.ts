@@ -11,6 +11,8 @@ export class BaseModel {
     readonly device: Device,
     readonly name: string,
     readonly config: DecoderConfig,
+    /** the parsed config.json, whole */
+    readonly configJson: unknown,
     readonly tokenizer: TokenizerPayload,
     /** frozen weights by state name: constants of every plan */
     readonly weights: Buffers,
@@ -24,7 +26,7 @@ export class BaseModel {
    */
   static upload(
     device: Device,
-    { name, config, tensors, tokenizer }: LoadedModel,
+    { name, config, configJson, tensors, tokenizer }: LoadedModel,
     onProgress: (event: ProgressEvent) => void = () => undefined,
   ): Promise<BaseModel> {
     const { memory } = device;
@@ -44,7 +46,8 @@ export class BaseModel {
         loaded += weight.parts.length;
         onProgress({ phase: 'upload', what: name, loaded: Math.min(loaded, total), total });
       }
-      return new BaseModel(device, name, config, tokenizer, buffers, new PlanCache(device, buffers));
+      const plans = new PlanCache(device, buffers);
+      return new BaseModel(device, name, config, configJson, tokenizer, buffers, plans);
     };
     return memory.allocate(`the weights of ${name}`, upload);
   }

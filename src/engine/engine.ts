@@ -5,6 +5,7 @@ import type {
   CreateModelRequest,
   CreateSamplerRequest,
   CreateSessionRequest,
+  ExportOnnxRequest,
   ForwardBackwardRequest,
   LoadCallOptions,
   LoadWeightsRequest,
@@ -22,6 +23,7 @@ import type {
   EngineStats,
   ForwardBackwardPayload,
   ModelInfo,
+  OnnxExportPayload,
   OptimStepPayload,
   SamplePayload,
   ServerCapabilities,
@@ -30,6 +32,7 @@ import type {
 import {
   checkAdamParams,
   checkCreateModel,
+  checkExportOnnx,
   checkForwardBackward,
   checkSample,
   checkUserMetadata,
@@ -244,6 +247,18 @@ export class Engine extends Records implements Backend {
     return this.#watch.guard(() =>
       this.#scheduler.run(sampler.id, () => sampler.sample(request, options), options.signal),
     );
+  }
+
+  async exportOnnx(request: ExportOnnxRequest, options: LoadCallOptions = {}): Promise<OnnxExportPayload> {
+    this.#watch.checkOpen();
+    const sampler = this.#samplers.get(request.samplerId);
+    checkExportOnnx(request);
+    const write = async (release: Release): Promise<OnnxExportPayload> => {
+      // loaded by those alone who export
+      const { exportSampler } = await import('./exporter');
+      return exportSampler(sampler, request, options, release);
+    };
+    return this.#watch.guard(() => this.#scheduler.run(sampler.id, write, options.signal));
   }
 
   async unloadModel(modelId: string): Promise<void> {

@@ -1,10 +1,16 @@
-/** The weights of a sampler as an export wants them: one at a time, under Hugging Face's names, the adapter merged in. */
-import type { ExportedWeight } from '../export/export-decoder';
+/** Exports a sampler: its weights one at a time, under Hugging Face's names, the adapter merged in on the host. */
+import type { ExportOnnxRequest, LoadCallOptions } from '../api/contract/backend';
+import type { OnnxExportPayload } from '../api/contract/types';
+import { tarOf } from '../checkpoints/archive';
+import { exportDecoder, type ExportedWeight } from '../export/export-decoder';
 import { ROPE_TABLE } from '../export/decoder-graph';
 import { changesWeight, mergeInto, type LoraPair } from '../export/merge';
 import type { DecoderConfig } from '../models/config';
+import type { DeviceBuffer } from './devices/device';
 import { linearsOf, rowsOf, type AdapterLayout } from './program/adapter';
 import { baseName } from './program/weights';
+import type { Sampler } from './sampler';
+import { gaveUp, type Release } from './scheduler';
 
 export interface WeightSource {
   readonly config: DecoderConfig;
@@ -12,6 +18,48 @@ export interface WeightSource {
   readonly read: (name: string, elements: number) => Promise<Float32Array<ArrayBuffer>>;
   /** `params`: the flat vector */
   readonly adapter: { readonly layout: AdapterLayout; readonly params: Float32Array<ArrayBuffer> } | null;
+}
+
+/**
+ * Writes a sampler's model. What comes after it may run as soon as the adapter is read: the rest is the base model's.
+ * @throws AbortedError when `signal` fires, or the sampler is unloaded; OutOfMemoryError
+ */
+export async function exportSampler(
+  { base, adapter, gone }: Sampler,
+  { inlineBytes }: ExportOnnxRequest,
+  { signal, onProgress }: LoadCallOptions,
+  release: Release,
+): Promise<OnnxExportPayload> {
+  const { name, config, configJson, tokenizer, weights, device } = base;
+  const stop = signal ? AbortSignal.any([signal, gone]) : gone;
+  const read = async (buffer: DeviceBuffer, elements: number): Promise<Float32Array<ArrayBuffer>> => {
+    const { done } = await device.memory.read([buffer], elements * Float32Array.BYTES_PER_ELEMENT);
+    return new Float32Array((await done)[0]!, 0, elements);
+  };
+  const params = adapter && (await read(adapter.params, adapter.layout.length));
+  release();
+  const source: WeightSource = {
+    config,
+    read: (state, elements) => read(weights[state]!, elements),
+    adapter: adapter && { layout: adapter.layout, params: params! },
+  };
+  const pause = async (): Promise<void> => {
+    // a whole turn: cancellation comes as a message
+    await new Promise((next) => setTimeout(next));
+    if (stop.aborted) throw gaveUp(stop);
+  };
+  const files = await exportDecoder({
+    name,
+    config,
+    configJson,
+    tokenizer,
+    tied: staysTied(source),
+    weights: mergedTensors(source, pause),
+    onProgress,
+    inlineBytes: inlineBytes ?? undefined,
+  });
+  if (stop.aborted) throw gaveUp(stop);
+  return { files: Object.fromEntries(files), archive: await tarOf(files, new Date()) };
 }
 
 /** Whether the exported unembedding is the embedding: tied in the base model, and no adapter changes it. */

@@ -45,6 +45,7 @@ const METHODS: Record<keyof Backend, CallbackName | null> = {
   createSampler: 'onProgress',
   getSampler: null,
   sample: 'onTokens',
+  exportOnnx: 'onProgress',
   unloadModel: null,
   unloadSampler: null,
   listTrainingRuns: null,

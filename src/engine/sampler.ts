@@ -113,6 +113,11 @@ export class Sampler {
     this.#gone.abort(reason);
   }
 
+  /** Fires when it is abandoned. */
+  get gone(): AbortSignal {
+    return this.#gone.signal;
+  }
+
   /** Frees its memory, when nothing runs any more. */
   dispose(): void {
     this.adapter?.merged?.forget(this.id);

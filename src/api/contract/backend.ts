@@ -17,6 +17,7 @@ import type {
   LoraConfigPayload,
   LossFnName,
   ModelInfo,
+  OnnxExportPayload,
   OptimStepPayload,
   ProgressEvent,
   SampledTokensPayload,
@@ -121,6 +122,12 @@ export interface SampleRequest {
   readonly topkPromptLogprobs: number;
 }
 
+export interface ExportOnnxRequest {
+  readonly samplerId: string;
+  /** weights of more bytes than this in all lie in files beside the graph; null: as the engine likes */
+  readonly inlineBytes: number | null;
+}
+
 export interface PageRequest {
   readonly limit: number;
   readonly offset: number;
@@ -153,6 +160,8 @@ export interface Backend {
   createSampler(request: CreateSamplerRequest, options?: LoadCallOptions): Promise<SamplerInfo>;
   getSampler(samplerId: string): Promise<SamplerInfo>;
   sample(request: SampleRequest, options?: SampleCallOptions): Promise<SamplePayload>;
+  /** A sampler's model, its adapter merged in, as a folder for ONNX Runtime. */
+  exportOnnx(request: ExportOnnxRequest, options?: LoadCallOptions): Promise<OnnxExportPayload>;
   unloadModel(modelId: string): Promise<void>;
   unloadSampler(samplerId: string): Promise<void>;
 

@@ -235,6 +235,14 @@ export type ArchivePayload =
   | { readonly kind: 'blob'; readonly blob: Blob }
   | { readonly kind: 'url'; readonly url: string; /** ISO 8601 */ readonly expires: string };
 
+/** A model as the files of a folder. */
+export interface OnnxExportPayload {
+  /** by path in the folder */
+  readonly files: Readonly<Record<string, Blob>>;
+  /** all of them as one uncompressed `.tar` */
+  readonly archive: Blob;
+}
+
 export interface SessionPayload {
   readonly sessionId: string;
   readonly trainingRunIds: readonly string[];

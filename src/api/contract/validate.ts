@@ -3,7 +3,7 @@
  * request is queued; the engine runs them again with the limits of the model.
  * Each failure is a `BadRequestError` whose message starts with the field.
  */
-import type { CreateModelRequest, ForwardBackwardRequest, SampleRequest } from './backend';
+import type { CreateModelRequest, ExportOnnxRequest, ForwardBackwardRequest, SampleRequest } from './backend';
 import { checkCsr } from './csr';
 import { BadRequestError } from './errors';
 import { MAX_RANK } from './lora';
@@ -221,6 +221,12 @@ export function checkLora(lora: LoraConfigPayload): void {
   if (!lora.trainUnembed && !lora.trainMlp && !lora.trainAttn) {
     refuse('At least one of train_unembed, train_mlp, or train_attn must be True');
   }
+}
+
+/** @throws BadRequestError */
+export function checkExportOnnx({ inlineBytes }: Pick<ExportOnnxRequest, 'inlineBytes'>): void {
+  const whole = inlineBytes === null || (Number.isSafeInteger(inlineBytes) && inlineBytes >= 0);
+  check(whole, 'inline_bytes', 'must be a whole number of bytes, 0 or more', inlineBytes);
 }
 
 /**
