@@ -1,6 +1,7 @@
 /** The optimizer: global gradient norm and AdamW over flat vectors. */
 import { ceilDiv, kernel, spread } from '../kernel';
 import { op, sizeOf, type AdapterProfile, type RunValues, type Size, type TensorRef } from '../op';
+import { adamwOnnx, gradNormOnnx } from './adamw.onnx';
 import adamwCode from './adamw.wgsl?raw';
 import finish from './grad-norm-finish.wgsl?raw';
 import partial from './grad-norm-partial.wgsl?raw';
@@ -85,6 +86,7 @@ export const gradNorm = op({
       },
     ];
   },
+  onnx: ({ inputs: { grads } }, on) => gradNormOnnx(grads, on),
 });
 
 /** Run values that `adamw` reads; all in f64 until they reach the kernel. */
@@ -151,4 +153,5 @@ export const adamw = op({
       },
     ];
   },
+  onnx: ({ inputs }, on) => adamwOnnx(inputs, on),
 });

@@ -7,6 +7,7 @@ import { ceilDiv, kernel, spread, type KernelSpec } from '../kernel';
 import { elements, fixed, op, sizeOf, type RunValues, type TensorRef } from '../op';
 import backward from './logprob-backward.wgsl?raw';
 import group from './logprob-group.wgsl?raw';
+import { logprobBackwardOnnx, logprobOnnx } from './logprob.onnx';
 import rows from './logprob-rows.wgsl?raw';
 
 const spec = (name: string, code: string): KernelSpec =>
@@ -101,6 +102,7 @@ export const logprob = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs: { start } }, on) => logprobOnnx(inputs, start, on),
 });
 
 /**
@@ -129,4 +131,5 @@ export const logprobBackward = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs: { start } }, on) => logprobBackwardOnnx(inputs, start, on),
 });

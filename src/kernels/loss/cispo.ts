@@ -6,6 +6,12 @@ import { lossMap, POLICY_INPUTS } from './loss-map';
 export const cispo = lossMap({
   name: 'cispo',
   code,
+  term: (l) => {
+    const ratio = l.ratioOf(l.sub(l.lp, l.input('logprobs')));
+    const clipped = l.clamp(ratio, l.setting('clip_low_threshold'), l.setting('clip_high_threshold'));
+    const minus = l.neg(l.mul(clipped, l.input('advantages')));
+    return { loss: l.mul(minus, l.lp), d: minus };
+  },
   inputs: POLICY_INPUTS,
   config: ['clip_low_threshold', 'clip_high_threshold'],
 });

@@ -6,5 +6,9 @@ import { lossMap } from './loss-map';
 export const crossEntropy = lossMap({
   name: 'cross-entropy',
   code,
+  term: (l) => {
+    const minus = l.neg(l.input('weights'));
+    return { loss: l.mul(minus, l.lp), d: minus };
+  },
   inputs: [{ name: 'weights', dtype: 'f32' }],
 });

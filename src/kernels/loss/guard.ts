@@ -6,6 +6,7 @@
  */
 import { ceilDiv, kernel, spread } from '../kernel';
 import { elements, op, sizeOf, type TensorRef } from '../op';
+import { gradientGuardOnnx, lossFaultOnnx } from './guard.onnx';
 import guard from './gradient-guard.wgsl?raw';
 import find from './loss-fault.wgsl?raw';
 
@@ -41,6 +42,7 @@ export const lossFault = op({
       grid: (v) => spread(ceilDiv(elements(loss.shape, v), 64)),
     },
   ],
+  onnx: ({ inputs }, on) => lossFaultOnnx(inputs, on),
 });
 
 /** Run values that `gradientGuard` reads. */
@@ -69,4 +71,5 @@ export const gradientGuard = op({
       grid: (v) => [sizeOf('last', v) * WORKGROUPS, 1, 1],
     },
   ],
+  onnx: ({ inputs }, on) => gradientGuardOnnx(inputs, on),
 });

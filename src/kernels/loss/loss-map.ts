@@ -5,6 +5,7 @@
  */
 import { ceilDiv, kernel, spread, type BindingSpec, type ParamType } from '../kernel';
 import { elements, op, sizeOf, type DType, type Op, type TensorRef } from '../op';
+import { lossMapOnnx, type LossGraph, type LossTerm } from './loss-map.onnx';
 import common from './loss-map.wgsl?raw';
 
 /** A tensor that a loss reads beside the log-probabilities, one value an element. */
@@ -36,13 +37,15 @@ export interface LossMapSpec {
   readonly name: string;
   /** WGSL of `term` (see `loss-map.wgsl`) over the bindings of the inputs and the params of the settings. */
   readonly code: string;
+  /** The same in a graph. */
+  readonly term: (l: LossGraph) => LossTerm;
   readonly inputs: readonly LossInput[];
   /** Settings of the loss: f32 params, each the run value of the same name. */
   readonly config?: readonly string[];
 }
 
-/** Makes a loss of its WGSL map. */
-export function lossMap({ name, code, inputs, config = [] }: LossMapSpec): Loss {
+/** Makes a loss of its map. */
+export function lossMap({ name, code, term, inputs, config = [] }: LossMapSpec): Loss {
   const bindings: Record<string, BindingSpec> = { logprob: { elem: 'u32', access: 'read' } };
   for (const input of inputs) bindings[input.name] = { elem: input.dtype, access: 'read' };
   bindings.loss = { elem: 'u32', access: 'read_write' };
@@ -73,6 +76,7 @@ export function lossMap({ name, code, inputs, config = [] }: LossMapSpec): Loss 
           },
         ];
       },
+      onnx: ({ inputs: read }, on) => lossMapOnnx(term, read, on),
     }),
   };
 }

@@ -1,6 +1,7 @@
 /** Rotary position embedding (Su et al. 2021, arXiv 2104.09864), in the half-rotation layout of transformers' Llama. */
 import { ceilDiv, kernel, spread, type Elem } from '../kernel';
 import { fixed, op, sizeOf, type TensorRef } from '../op';
+import { ropeOnnx } from './rope.onnx';
 import code from './rope.wgsl?raw';
 
 const ropeKernel = (elem: Elem) =>
@@ -63,5 +64,6 @@ export const rope = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => ropeOnnx(inputs, fixed(inputs.qkv.shape[1], 'width of qkv'), attrs, on),
 });
 export { ropeTable, type RopeConfig } from './rope-table';
