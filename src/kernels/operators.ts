@@ -1,5 +1,5 @@
 /** Spellings of ONNX operators that several lowerings use. */
-import type { Graph, Value } from '../onnx/graph';
+import type { ElementType, Graph, Value } from '../onnx/graph';
 
 /** @param shape 0 keeps the dimension of x in that place, −1 is what is left */
 export const reshape = (graph: Graph, x: Value, shape: readonly number[]): Value =>
@@ -23,6 +23,15 @@ export const add = (graph: Graph, a: Value, b: Value): Value => graph.node('Add'
 export const sub = (graph: Graph, a: Value, b: Value): Value => graph.node('Sub', [a, b]);
 export const mul = (graph: Graph, a: Value, b: Value): Value => graph.node('Mul', [a, b]);
 export const div = (graph: Graph, a: Value, b: Value): Value => graph.node('Div', [a, b]);
+
+export const transpose = (graph: Graph, x: Value, order: readonly number[]): Value =>
+  graph.node('Transpose', [x], { perm: order });
+
+/** Numbers of the element types in the format. */
+const ELEMENT_TYPE: Readonly<Record<ElementType, number>> = { f32: 1, i32: 6, i64: 7, bool: 9 };
+
+export const cast = (graph: Graph, x: Value, type: ElementType): Value =>
+  graph.node('Cast', [x], { to: ELEMENT_TYPE[type] }, type);
 
 /** 0 where x is a number, NaN where it is NaN or infinite: added to a result it makes that NaN, too. */
 export const fault = (graph: Graph, x: Value): Value => mul(graph, x, graph.f32(0));

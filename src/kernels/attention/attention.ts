@@ -4,6 +4,7 @@
  * query, backward recomputes the probabilities from it.
  */
 import { op, sizeOf, type RunValues, type TensorRef } from '../op';
+import { attentionBackwardOnnx, attentionOnnx } from './attention.onnx';
 import { checkHeads, scaleOf, type AttentionAttrs } from './heads';
 import { variantFor } from './variants';
 
@@ -43,6 +44,7 @@ export const attention = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => attentionOnnx(inputs, attrs, on),
 });
 
 /**
@@ -70,4 +72,5 @@ export const attentionBackward = op({
       { ...shared, kernel: dkv, grid: (v) => grid(sizeOf(rows, v), attrs.kvHeads) },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => attentionBackwardOnnx(inputs, attrs, on),
 });

@@ -1,5 +1,5 @@
 import type { Value } from '../../onnx/graph';
-import { concat, fault } from '../operators';
+import { cast, concat, fault } from '../operators';
 import { sizeOf, type OnnxLowering, type RunValues, type TensorRef } from '../op';
 
 export function lossFaultOnnx(
@@ -25,7 +25,7 @@ export function gradientGuardOnnx(
   const length = graph.node('Shape', [grads], {}, 'i64');
   const run = (name: string, of: (v: RunValues) => number): Value => on.scalar(name, of, 'i64');
   const hit = graph.node('Min', [
-    graph.node('Cast', [on.value(inputs.fault)], { to: 7 }, 'i64'),
+    cast(graph, on.value(inputs.fault), 'i64'),
     run('guard.last', (v) => sizeOf('last', v)),
   ]);
   const has = run('guard.saved', (v) => sizeOf('has_saved', v));
