@@ -2,6 +2,7 @@
 import { ceilDiv, kernel, spread, type Elem } from '../kernel';
 import { op, sizeOf, type TensorRef } from '../op';
 import code from './attention-cached.wgsl?raw';
+import { attentionCachedOnnx, kvAppendOnnx } from './attention-cached.onnx';
 import { checkHeads, scaleOf, type AttentionAttrs, type HeadAttrs } from './heads';
 import appendCode from './kv-append.wgsl?raw';
 
@@ -55,6 +56,7 @@ export const attentionCached = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => attentionCachedOnnx(inputs, attrs, on),
 });
 
 /** In `rows` of `kvAppend`: this token is not kept. */
@@ -109,4 +111,5 @@ export const kvAppend = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => kvAppendOnnx(inputs, attrs, on),
 });

@@ -1,6 +1,7 @@
 /** The k likeliest ids of every row, from logits that come in chunks of the vocabulary. */
 import { ceilDiv, kernel, spread, type KernelSpec } from '../kernel';
 import { elements, fixed, op, sizeOf, type TensorRef } from '../op';
+import { topKOnnx } from './topk.onnx';
 import group from './topk-group.wgsl?raw';
 import rows from './topk-rows.wgsl?raw';
 
@@ -60,4 +61,5 @@ export const topK = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs: { start } }, on) => topKOnnx(inputs, start, on),
 });
