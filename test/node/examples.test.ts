@@ -107,6 +107,16 @@ test.for(['importance_sampling', 'ppo', 'cispo', 'dro'])('rl: the reward rises u
   expect(rewards.at(-1)).toBeGreaterThan(rewards[0]! + 0.08);
 });
 
+test('export-onnx: transformers.js writes from the exported files what webtinker writes', async () => {
+  const lines = await run('export-onnx', '8');
+  const output = lines.join('\n');
+  expect(numbers(lines, /^Step \d+ {2}loss/)).toHaveLength(8);
+  expect(output).toMatch(/^- onnx\/model\.onnx, \d{7} bytes$/m);
+  const [, ours] = output.match(/^webtinker: +"(.*)"$/m)!;
+  expect(ours).toMatch(/^ anana-bay plit-say\\n/);
+  expect(lines).toContain(`transformers.js: "${ours}"`);
+});
+
 test('an example that fails says why', async () => {
   const lines: string[] = [];
   const problem = await examples.run('rl', ['reinforce'], (line) => lines.push(line));
