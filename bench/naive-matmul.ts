@@ -1,6 +1,7 @@
 /** The matrix product one writes first, as an op: a baseline, not used by the library. */
 import { ceilDiv, kernel } from '../src/kernels/kernel';
 import type { MatmulAttrs, MatmulInputs } from '../src/kernels/matmul/matmul';
+import { matmulOnnx } from '../src/kernels/matmul/matmul.onnx';
 import { fixed, op } from '../src/kernels/op';
 import code from './naive-matmul.wgsl?raw';
 
@@ -41,4 +42,5 @@ export const naiveMatmul = op({
       },
     ];
   },
+  onnx: ({ inputs, attrs }, on) => matmulOnnx(inputs, attrs, on),
 });

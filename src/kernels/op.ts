@@ -1,5 +1,5 @@
 /**
- * What an op is: a shape rule and one lowering per device.
+ * What an op is: a shape rule and one lowering for each kind of device.
  *
  * Programs are written once over ops (`engine/program`). Applying an op to a
  * trace records a node; a device asks the op how to run that node.
@@ -95,20 +95,31 @@ export interface Node<I extends Tensors, O extends string, A> {
   readonly attrs: A;
 }
 
-export interface Op<I extends Tensors, O extends string, A> {
+interface OpBase<I extends Tensors, O extends string, A> {
   readonly name: string;
   /** The shape rule: what the outputs look like. Throws on inputs that do not fit. */
   outputs(inputs: I, attrs: A): Readonly<Record<O, OutputSpec>>;
   /** The launches that compute the outputs on WebGPU. Scratch memory is declared as one more output. */
   webgpu(node: Node<I, O, A>, profile: AdapterProfile): readonly Dispatch[];
+}
+
+interface GraphOp<I extends Tensors, O extends string, A> extends OpBase<I, O, A> {
   /** The same as operators of an ONNX graph. Scratch outputs are left out. Integers are i32 there. */
-  onnx?(node: Node<I, O, A>, on: OnnxLowering): Readonly<Partial<Record<O, Lowered>>>;
+  onnx(node: Node<I, O, A>, on: OnnxLowering): Readonly<Partial<Record<O, Lowered>>>;
+  readonly host?: undefined;
+}
+
+interface HostOp<I extends Tensors, O extends string, A> extends OpBase<I, O, A> {
   /**
    * In place of `onnx`, for what no operator says well: plain code that runs after the graph and writes the
    * outputs. `array` gives the memory of a tensor (of an output in place: that of the input).
    */
-  host?(node: Node<I, O, A>, array: (ref: TensorRef) => HostArray, v: RunValues): void;
+  host(node: Node<I, O, A>, array: (ref: TensorRef) => HostArray, v: RunValues): void;
+  readonly onnx?: undefined;
 }
+
+/** Runs in an ONNX graph or on the host: exactly one of the two. */
+export type Op<I extends Tensors, O extends string, A> = GraphOp<I, O, A> | HostOp<I, O, A>;
 
 /** Declares an op; a function only so that its types are inferred. */
 export function op<I extends Tensors, const O extends string, A>(def: Op<I, O, A>): Op<I, O, A> {

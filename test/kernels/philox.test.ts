@@ -58,6 +58,13 @@ const philoxOp = op({
       },
     ];
   },
+  host: ({ inputs, outputs }, array) => {
+    const [counters, keys, words] = [array(inputs.counters), array(inputs.keys), array(outputs.words)];
+    for (let i = 0; i < counters.length; i += 4) {
+      const counter = [counters[i]!, counters[i + 1]!, counters[i + 2]!, counters[i + 3]!] as const;
+      words.set(philox4x32(counter, [keys[i]!, keys[i + 1]!]), i);
+    }
+  },
 });
 
 describe('philox', () => {

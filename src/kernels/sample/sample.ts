@@ -7,7 +7,9 @@
 import { kernel, spread } from '../kernel';
 import { fixed, op, sizeOf, type RunValues, type Size, type TensorRef } from '../op';
 import { decodeStateLayout } from './decode-state';
+import type { Rule } from './distribution';
 import philox from './philox.wgsl?raw';
+import { sampleHost } from './sample.host';
 import code from './sample.wgsl?raw';
 
 export * from './decode-state';
@@ -62,11 +64,21 @@ export interface SampleAttrs {
   readonly sharedLogits: boolean;
 }
 
+export type SampleInputs = {
+  readonly logits: TensorRef;
+  readonly state: TensorRef;
+  readonly out_tokens: TensorRef;
+  readonly out_logprobs: TensorRef;
+  readonly stop: TensorRef;
+};
+
+export type SampleOutput = 'state' | 'out_tokens' | 'out_logprobs';
+
 /** Greedy decoding is top-1 at temperature 1. */
-function choice(v: RunValues): { temperature: number; top_k: number; top_p: number } {
+function ruleOf(v: RunValues): Rule {
   const temperature = sizeOf('temperature', v);
-  if (temperature === 0) return { temperature: 1, top_k: 1, top_p: 1 };
-  return { temperature, top_k: sizeOf('top_k', v), top_p: sizeOf('top_p', v) };
+  if (temperature === 0) return { temperature: 1, topK: 1, topP: 1 };
+  return { temperature, topK: sizeOf('top_k', v), topP: sizeOf('top_p', v) };
 }
 
 /**
@@ -86,16 +98,7 @@ function choice(v: RunValues): { temperature: number; top_k: number; top_p: numb
  */
 export const sample = op({
   name: 'sample',
-  outputs: (
-    inputs: {
-      logits: TensorRef;
-      state: TensorRef;
-      out_tokens: TensorRef;
-      out_logprobs: TensorRef;
-      stop: TensorRef;
-    },
-    { batch }: SampleAttrs,
-  ) => {
+  outputs: (inputs: SampleInputs, { batch }: SampleAttrs) => {
     const { length } = decodeStateLayout(batch);
     if (inputs.state.shape[0] !== length) {
       throw new Error(
@@ -118,19 +121,25 @@ export const sample = op({
         // barriers cost by the invocation on software adapters, so few there
         constants: { LANES: kind === 'software' ? 8 : 256 },
         bind: { logits, stop, ...outputs },
-        params: (v) => ({
-          samples: sizeOf(samples, v),
-          vocabulary,
-          shared_logits: sharedLogits ? 1 : 0,
-          stride,
-          ...choice(v),
-          seed_lo: sizeOf('seed_lo', v),
-          seed_hi: sizeOf('seed_hi', v),
-          max_steps: sizeOf('max_steps', v),
-          stop_count: sizeOf('stop_count', v),
-        }),
+        params: (v) => {
+          const { temperature, topK: top_k, topP: top_p } = ruleOf(v);
+          return {
+            samples: sizeOf(samples, v),
+            vocabulary,
+            shared_logits: sharedLogits ? 1 : 0,
+            stride,
+            temperature,
+            top_k,
+            top_p,
+            seed_lo: sizeOf('seed_lo', v),
+            seed_hi: sizeOf('seed_hi', v),
+            max_steps: sizeOf('max_steps', v),
+            stop_count: sizeOf('stop_count', v),
+          };
+        },
         grid: (v) => spread(sizeOf(samples, v)),
       },
     ];
   },
+  host: (node, array, v) => sampleHost(node, ruleOf(v), array, v),
 });

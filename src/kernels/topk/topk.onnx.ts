@@ -30,8 +30,9 @@ export function topKOnnx(
     return graph.split('TopK', [values, count], 2, options, ['f32', 'i64']) as [Value, Value];
   };
 
-  let [best, columns] = largest(on.value(inputs.logits), entries(width));
-  let ids = add(graph, cast(graph, columns, 'i32'), graph.i32(start));
+  const own = largest(on.value(inputs.logits), entries(width));
+  let best = own[0];
+  let ids = add(graph, cast(graph, own[1], 'i32'), graph.i32(start));
   if (inputs.ids && inputs.best) {
     const before = listsOf(inputs.ids, inputs.best, entries(start), k, on);
     // those before have the smaller ids: in front, they come first among equals

@@ -140,7 +140,6 @@ class Lowering implements OnnxLowering {
       this.#leaveToHost(traced);
       return;
     }
-    if (!op.onnx) throw new Error(`op ${op.name} has no lowering to ONNX`);
     if (this.#host.length > 0) throw new Error(`op ${op.name} follows one that runs on the host`);
     const lowered = op.onnx(node, this);
     for (const [key, content] of Object.entries<Lowered | undefined>(lowered)) {
