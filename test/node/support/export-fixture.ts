@@ -14,7 +14,9 @@ import { writeFiles } from './onnx-model';
 
 export const MODELS = ['untied', 'tied', 'grouped-odd', 'llama3-rope', 'wide-heads'] as const;
 
-const fixtures = fileURLToPath(new URL('../../fixtures/models/', import.meta.url));
+/** The folder of a fixture. */
+export const fixtureFolder = (name: string): string =>
+  fileURLToPath(new URL(`../../fixtures/models/${name}`, import.meta.url));
 
 export interface Expected {
   readonly rank: number;
@@ -32,7 +34,7 @@ export class Fixture {
   ) {}
 
   static async load(name: string): Promise<Fixture> {
-    const at = join(fixtures, name);
+    const at = fixtureFolder(name);
     const model = await loadModel(name, {
       modelSources: { [name]: pathToFileURL(at).href },
       fetch: async (url) => new Response(readFileSync(url as URL)),
