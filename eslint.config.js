@@ -14,12 +14,14 @@ const layers = [
   ['folder', 'src/checkpoints/node/**', ['contract', 'checkpoints']],
   ['export', 'src/export/**', ['contract', 'onnx', 'models']],
   ['engine', 'src/engine/**', ['contract', 'onnx', 'kernels', 'models', 'checkpoints', 'export']],
+  // two devices side by side
+  ['conformance', 'src/conformance/**', ['contract', 'kernels', 'models', 'engine']],
   // the one file of the clients that starts an engine
   ['door', 'src/api/local-backend.ts', ['contract', 'api', 'engine']],
   ['api', ['src/api/!(local-backend).ts', 'src/api/!(contract)/**'], ['contract', 'door']],
   // the engine in a worker thread
   ['node', 'src/node/**', ['contract', 'models', 'checkpoints', 'folder', 'engine']],
-  ['entry', 'src/*.ts', ['contract', 'api', 'door', 'node']],
+  ['entry', 'src/*.ts', ['contract', 'api', 'door', 'node', 'conformance']],
   ['users', ['demo/**', 'examples/**'], ['entry']],
 ];
 
