@@ -1,8 +1,8 @@
 import { describe, it } from 'vitest';
 import { attention, attentionBackward } from '../../src/kernels/attention/attention';
 import { expectClose, randomArray } from '../support/compare';
-import { runOp } from '../support/gpu';
 import { segmentsOf } from '../support/packed';
+import { DEVICES } from '../support/runners';
 
 interface Shape {
   heads: number;
@@ -58,43 +58,45 @@ function reference(
   return { out, dQkv };
 }
 
-describe('attention at size', () => {
-  for (const [what, shape, lengths] of [
-    ['a segment of 2,051 tokens', { heads: 2, kvHeads: 1, headDim: 8 }, [2051]],
-    [
-      'more workgroups than one grid dimension holds',
-      { heads: 64, kvHeads: 1, headDim: 4 },
-      [1, ...Array<number>(820).fill(5)],
-    ],
-  ] as const satisfies readonly [string, Shape, readonly number[]][]) {
-    it(`${what}: matches f64`, async () => {
-      const T = lengths.reduce((a, b) => a + b, 0);
-      const { heads, kvHeads, headDim } = shape;
-      const width = (heads + 2 * kvHeads) * headDim;
-      const data = randomArray(T * width, 1);
-      const dOut = randomArray(T * heads * headDim, 2);
-      const segments = segmentsOf(lengths);
-      const expected = reference(shape, segments, data, dOut);
+for (const { name, run } of DEVICES) {
+  describe(`attention at size on ${name}`, () => {
+    for (const [what, shape, lengths] of [
+      ['a segment of 2,051 tokens', { heads: 2, kvHeads: 1, headDim: 8 }, [2051]],
+      [
+        'more workgroups than one grid dimension holds',
+        { heads: 64, kvHeads: 1, headDim: 4 },
+        [1, ...Array<number>(820).fill(5)],
+      ],
+    ] as const satisfies readonly [string, Shape, readonly number[]][]) {
+      it(`${what}: matches f64`, async () => {
+        const T = lengths.reduce((a, b) => a + b, 0);
+        const { heads, kvHeads, headDim } = shape;
+        const width = (heads + 2 * kvHeads) * headDim;
+        const data = randomArray(T * width, 1);
+        const dOut = randomArray(T * heads * headDim, 2);
+        const segments = segmentsOf(lengths);
+        const expected = reference(shape, segments, data, dOut);
 
-      const inputs = {
-        qkv: { shape: ['T', width], data },
-        segments: { shape: ['T', 2], data: segments },
-      };
-      const { out, lse } = await runOp(attention, inputs, shape, { values: { T } });
-      expectClose(out, expected.out, {}, 'out');
-      const { d_qkv } = await runOp(
-        attentionBackward,
-        {
-          ...inputs,
-          out: { shape: ['T', heads * headDim], data: out },
-          lse: { shape: ['T', heads], data: lse },
-          d_out: { shape: ['T', heads * headDim], data: dOut },
-        },
-        shape,
-        { values: { T } },
-      );
-      // keys sum over up to 2,051 queries, in f32
-      expectClose(d_qkv, expected.dQkv, { atol: 2e-4, rtol: 1e-3 }, 'd_qkv');
-    });
-  }
-});
+        const inputs = {
+          qkv: { shape: ['T', width], data },
+          segments: { shape: ['T', 2], data: segments },
+        };
+        const { out, lse } = await run(attention, inputs, shape, { values: { T } });
+        expectClose(out, expected.out, {}, 'out');
+        const { d_qkv } = await run(
+          attentionBackward,
+          {
+            ...inputs,
+            out: { shape: ['T', heads * headDim], data: out },
+            lse: { shape: ['T', heads], data: lse },
+            d_out: { shape: ['T', heads * headDim], data: dOut },
+          },
+          shape,
+          { values: { T } },
+        );
+        // keys sum over up to 2,051 queries, in f32
+        expectClose(d_qkv, expected.dQkv, { atol: 2e-4, rtol: 1e-3 }, 'd_qkv');
+      });
+    }
+  });
+}

@@ -1,10 +1,9 @@
 import { describe, expect, it } from 'vitest';
 import { attention, attentionBackward } from '../../src/kernels/attention/attention';
-import type { AdapterProfile } from '../../src/kernels/op';
 import fixture from '../fixtures/attention.json?raw';
 import { expectClose, randomArray } from '../support/compare';
-import { runOp } from '../support/gpu';
-import { PROFILES, segmentsOf, unpack } from '../support/packed';
+import { segmentsOf, unpack } from '../support/packed';
+import { onWebGpu, RUNNERS, type Run } from '../support/runners';
 
 interface Case {
   heads: number;
@@ -28,16 +27,16 @@ async function both(
   lengths: readonly number[],
   data: Float32Array<ArrayBuffer>,
   dOut: Float32Array<ArrayBuffer>,
-  profile: Partial<AdapterProfile>,
+  run: Run,
 ) {
   const T = total(lengths);
-  const options = { values: { T }, capacity: { T: T + 70 }, profile };
+  const options = { values: { T }, capacity: { T: T + 70 } };
   const qkv = { shape: ['T', (attrs.heads + 2 * attrs.kvHeads) * attrs.headDim], data };
   const segments = { shape: ['T', 2], data: segmentsOf(lengths) };
-  const f = await runOp(attention, { qkv, segments }, attrs, options);
+  const f = await run(attention, { qkv, segments }, attrs, options);
   const out = { shape: ['T', attrs.heads * attrs.headDim], data: f.out };
   const lse = { shape: ['T', attrs.heads], data: f.lse };
-  const b = await runOp(
+  const b = await run(
     attentionBackward,
     { qkv, segments, out, lse, d_out: { shape: out.shape, data: dOut } },
     attrs,
@@ -52,14 +51,14 @@ const TILED = [2, 6, 20, 64, 256];
 describe('attention', () => {
   for (const c of JSON.parse(fixture) as Case[]) {
     const { heads, kv, dim, lengths } = c;
-    for (const profile of PROFILES) {
-      if (profile.kind === 'gpu' && !TILED.includes(dim)) continue;
-      it(`${heads}/${kv} heads of ${dim}, segments ${lengths.join('+')}, ${profile.kind}: matches PyTorch`, async () => {
+    for (const { kind, name, run } of RUNNERS) {
+      if (kind === 'gpu' && !TILED.includes(dim)) continue;
+      it(`${heads}/${kv} heads of ${dim}, segments ${lengths.join('+')}, ${name}: matches PyTorch`, async () => {
         const T = total(lengths);
         const attrs = { heads, kvHeads: kv, headDim: dim, ...(c.scale !== null && { scale: c.scale }) };
         const data = randomArray(T * (heads + 2 * kv) * dim, 6);
         const dOut = randomArray(T * heads * dim, 7);
-        const r = await both(attrs, lengths, data, dOut, profile);
+        const r = await both(attrs, lengths, data, dOut, run);
         expectClose(r.out, unpack(c.out), {}, 'out');
         expectClose(r.lse, unpack(c.lse), {}, 'lse');
         expectClose(r.d_qkv, unpack(c.d_qkv), BACKWARD, 'd_qkv');
@@ -67,15 +66,15 @@ describe('attention', () => {
     }
   }
 
-  for (const profile of PROFILES) {
-    it(`on ${profile.kind}: a segment's results do not depend on its neighbours, and repeat bit for bit`, async () => {
+  for (const { name, run } of RUNNERS) {
+    it(`on ${name}: a segment's results do not depend on its neighbours, and repeat bit for bit`, async () => {
       const attrs = { heads: 4, kvHeads: 2, headDim: 20 };
       const lengths = [3, 65, 1, 18];
       const [T, width, wide] = [total(lengths), 160, 80];
       const data = randomArray(T * width, 11);
       const dOut = randomArray(T * wide, 12);
-      const packed = await both(attrs, lengths, data, dOut, profile);
-      const again = await both(attrs, lengths, data, dOut, profile);
+      const packed = await both(attrs, lengths, data, dOut, run);
+      const again = await both(attrs, lengths, data, dOut, run);
       expect(again).toEqual(packed);
       let start = 0;
       for (const n of lengths) {
@@ -84,7 +83,7 @@ describe('attention', () => {
           [n],
           data.slice(start * width, (start + n) * width),
           dOut.slice(start * wide, (start + n) * wide),
-          profile,
+          run,
         );
         const part = (all: ArrayLike<number>, w: number) => Array.from(all).slice(start * w, (start + n) * w);
         expectClose(alone.out, part(packed.out, wide), { atol: 1e-6, rtol: 1e-5 }, 'out');
@@ -103,7 +102,7 @@ describe('attention', () => {
       c.lengths,
       randomArray(T * (c.heads + 2 * c.kv) * c.dim, 6),
       randomArray(T * c.heads * c.dim, 7),
-      { kind: 'software', subgroups: false },
+      onWebGpu({ kind: 'software', subgroups: false }),
     );
     expectClose(r.out, unpack(c.out), {}, 'out');
     expectClose(r.d_qkv, unpack(c.d_qkv), BACKWARD, 'd_qkv');
@@ -111,7 +110,7 @@ describe('attention', () => {
 
   it('refuses sizes the kernels cannot take', async () => {
     const run = (heads: number, kvHeads: number, headDim: number, columns: number) =>
-      runOp(
+      onWebGpu({})(
         attention,
         {
           qkv: { shape: ['T', columns], data: new Float32Array(columns) },

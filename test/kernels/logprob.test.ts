@@ -1,7 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { logprob, logprobBackward } from '../../src/kernels/logprob/logprob';
 import { expectClose, randomArray } from '../support/compare';
-import { runOp } from '../support/gpu';
+import { RUNNERS } from '../support/runners';
 
 /** Columns [start, start + width) of a row-major (rows, columns) matrix. */
 function columnsOf(
@@ -39,8 +39,8 @@ function reference(T: number, logits: Float32Array, targets: Uint32Array, d: Flo
   return { lp, lse, grad };
 }
 
-for (const kind of ['software', 'gpu'] as const) {
-  describe(`logprob (${kind})`, () => {
+for (const { name, run: runOp } of RUNNERS) {
+  describe(`logprob (${name})`, () => {
     for (const [T, V, tile, K] of [
       [1, 1, 1, 1],
       [3, 7, 7, 1],
@@ -64,7 +64,7 @@ for (const kind of ['software', 'gpu'] as const) {
         const d = randomArray(T * K, 5);
         const expected = reference(T, logits, targets, d);
         const C = T * K;
-        const options = { values: { T, C }, capacity: { T: T + 3, C: C + 7 }, profile: { kind } };
+        const options = { values: { T, C }, capacity: { T: T + 3, C: C + 7 } };
         const ids = { shape: ['C'], data: targets };
 
         let carried: Record<string, { shape: (string | number)[]; data: Float32Array<ArrayBuffer> }> = {};
@@ -107,7 +107,7 @@ for (const kind of ['software', 'gpu'] as const) {
         data[70 + 33] = bad;
         const logits = { shape: [3, 70], data };
         const targets = { shape: [3], data: Uint32Array.of(1, 2, 3) };
-        const out = await runOp(logprob, { logits, targets }, { start: 0 }, { profile: { kind } });
+        const out = await runOp(logprob, { logits, targets }, { start: 0 });
         expect(Array.from(out.logprob, Number.isNaN)).toEqual([false, true, false]);
         const back = await runOp(
           logprobBackward,
@@ -118,7 +118,6 @@ for (const kind of ['software', 'gpu'] as const) {
             d_logprob: { shape: [3], data: Float32Array.of(1, 1, 1) },
           },
           { start: 0 },
-          { profile: { kind } },
         );
         back.d_logits.forEach((x, i) => expect(Number.isNaN(x)).toBe(i >= 70 && i < 140));
       });
@@ -133,7 +132,6 @@ for (const kind of ['software', 'gpu'] as const) {
           logprob,
           { logits: { shape: [1, V], data: logits }, targets: { shape: [1], data: targets } },
           { start: 0 },
-          { profile: { kind } },
         );
       const first = await run();
       expectClose(first.logprob, reference(1, logits, targets, new Float32Array(1)).lp, {

@@ -1,9 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { loraGradients, loraMerge } from '../../src/kernels/lora/lora';
 import fixtures from '../fixtures/lora.json';
-import type { AdapterProfile } from '../../src/kernels/op';
 import { expectClose, randomArray } from '../support/compare';
-import { runOp } from '../support/gpu';
+import { onOnnx, onWebGpu, type Run } from '../support/runners';
 
 const f32 = (values: ArrayLike<number>): Float32Array<ArrayBuffer> => Float32Array.from(values);
 
@@ -65,7 +64,7 @@ function reference({ tokens, width, groups, rank, scale, x, dy, weight, a, b }: 
   return { merged, grad_a: gradA, grad_b: gradB };
 }
 
-async function check(p: Problem, answer: Answer, profile: Partial<AdapterProfile>): Promise<void> {
+async function check(p: Problem, answer: Answer, run: Run): Promise<void> {
   const { tokens, width, groups, rank, scale } = p;
   const rows = groups.at(-1)!;
   const attrs = { rank, scale, groups };
@@ -73,12 +72,12 @@ async function check(p: Problem, answer: Answer, profile: Partial<AdapterProfile
   const a = { shape: [groups.length * rank, width], data: p.a };
   const b = { shape: [rows, rank], data: p.b };
   const weight = { shape: [rows, width], data: p.weight };
-  const { merged } = await runOp(loraMerge, { weight, a, b }, attrs, { profile });
+  const { merged } = await run(loraMerge, { weight, a, b }, attrs);
   expectClose(merged, answer.merged, { atol: 1e-5 * scale * Math.sqrt(rank), rtol: 1e-4 }, `merged, ${what}`);
 
   const seedA = randomArray(p.a.length, 6);
   const seedB = randomArray(p.b.length, 7);
-  const got = await runOp(
+  const got = await run(
     loraGradients,
     {
       x: { shape: ['T', width], data: p.x },
@@ -89,7 +88,7 @@ async function check(p: Problem, answer: Answer, profile: Partial<AdapterProfile
       grad_b: { ...b, data: seedB },
     },
     attrs,
-    { values: { T: tokens }, capacity: { T: tokens + 3 }, profile },
+    { values: { T: tokens }, capacity: { T: tokens + 3 } },
   );
   // double sums over tokens and over rows or width: the absolute part follows their size
   const atol = 1e-5 * scale * Math.sqrt(tokens * Math.max(rows, width));
@@ -98,13 +97,14 @@ async function check(p: Problem, answer: Answer, profile: Partial<AdapterProfile
   expectClose(got.grad_b, plus(answer.grad_b, seedB), { atol, rtol: 1e-3 }, `grad_b, ${what}`);
 }
 
-const VARIANTS: Record<string, Partial<AdapterProfile>> = {
-  'quad registers': { kind: 'software', subgroups: true },
-  'workgroup tiles': { kind: 'gpu' },
-  'workgroup tiles on software': { kind: 'software', subgroups: false },
+const VARIANTS: Record<string, Run> = {
+  'quad registers': onWebGpu({ kind: 'software', subgroups: true }),
+  'workgroup tiles': onWebGpu({ kind: 'gpu' }),
+  'workgroup tiles on software': onWebGpu({ kind: 'software', subgroups: false }),
+  'ONNX Runtime': onOnnx,
 };
 
-for (const [variant, profile] of Object.entries(VARIANTS)) {
+for (const [variant, run] of Object.entries(VARIANTS)) {
   describe(`lora by ${variant}`, () => {
     it('matches PyTorch autograd', async () => {
       for (const c of fixtures) {
@@ -116,7 +116,7 @@ for (const [variant, profile] of Object.entries(VARIANTS)) {
           a: f32(c.a),
           b: f32(c.b),
         };
-        await check(p, c, profile);
+        await check(p, c, run);
       }
     });
 
@@ -138,7 +138,7 @@ for (const [variant, profile] of Object.entries(VARIANTS)) {
         [260, 36, [36], 256],
       ] as const) {
         const p = randomProblem(tokens, width, groups, rank);
-        await check(p, reference(p), profile);
+        await check(p, reference(p), run);
       }
     });
   });
@@ -155,25 +155,27 @@ describe('lora', () => {
       grad_a: { shape: [32, 36], data: new Float32Array(p.a.length) },
       grad_b: { shape: [40, 16], data: new Float32Array(p.b.length) },
     };
-    for (const profile of Object.values(VARIANTS)) {
-      const options = { values: { T: 130 }, profile };
-      const once = await runOp(loraGradients, inputs, p, options);
-      expect(await runOp(loraGradients, inputs, p, options)).toEqual(once);
+    for (const run of Object.values(VARIANTS)) {
+      const options = { values: { T: 130 } };
+      const once = await run(loraGradients, inputs, p, options);
+      expect(await run(loraGradients, inputs, p, options)).toEqual(once);
     }
   });
 
   it('merging a zero B gives the weight bit for bit', async () => {
     const p = randomProblem(1, 20, [8, 11], 4);
-    const { merged } = await runOp(
-      loraMerge,
-      {
-        weight: { shape: [11, 20], data: p.weight },
-        a: { shape: [8, 20], data: p.a },
-        b: { shape: [11, 4], data: new Float32Array(44) },
-      },
-      p,
-    );
-    expect(merged).toEqual(p.weight);
+    for (const run of Object.values(VARIANTS)) {
+      const { merged } = await run(
+        loraMerge,
+        {
+          weight: { shape: [11, 20], data: p.weight },
+          a: { shape: [8, 20], data: p.a },
+          b: { shape: [11, 4], data: new Float32Array(44) },
+        },
+        p,
+      );
+      expect(merged).toEqual(p.weight);
+    }
   });
 
   it('refuses groups that do not end at N', async () => {
@@ -183,6 +185,6 @@ describe('lora', () => {
       a: { shape: [4, 4], data: randomArray(16, 1) },
       b: { shape: [8, 2], data: p.b },
     };
-    await expect(runOp(loraMerge, inputs, { ...p, groups: [4, 7] })).rejects.toThrow('end at N = 8');
+    await expect(onOnnx(loraMerge, inputs, { ...p, groups: [4, 7] })).rejects.toThrow('end at N = 8');
   });
 });

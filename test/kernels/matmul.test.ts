@@ -1,8 +1,8 @@
 import { describe, expect, it } from 'vitest';
 import { matmul, type MatmulMode } from '../../src/kernels/matmul/matmul';
-import type { AdapterProfile } from '../../src/kernels/op';
 import { expectClose, randomArray } from '../support/compare';
-import { gpu, runOp, type HostTensor } from '../support/gpu';
+import { gpu, type HostTensor } from '../support/gpu';
+import { onOnnx, onWebGpu, type Run } from '../support/runners';
 
 /** y = a·b in f64. */
 function reference(
@@ -31,7 +31,7 @@ async function check(
   rows: number,
   cols: number,
   depth: number,
-  profile: Partial<AdapterProfile>,
+  run: Run,
   { add = false, bias = false, size = 'T' } = {},
 ): Promise<void> {
   const a = randomArray(rows * depth, 1);
@@ -52,37 +52,38 @@ async function check(
     for (let i = 0; i < rows * cols; i++) expected[i]! += data[i % cols]!;
   }
   const n = mode === 'TN' ? depth : rows;
-  const options = { values: { [size]: n }, capacity: { [size]: n + 3 }, profile };
-  const { y } = await runOp(matmul, inputs, { mode }, options);
+  const options = { values: { [size]: n }, capacity: { [size]: n + 3 } };
+  const { y } = await run(matmul, inputs, { mode }, options);
   // sums of `depth` products of unit variance
   expectClose(y, expected, { atol: 1e-5 * Math.sqrt(depth), rtol: 1e-4 }, `${mode} ${rows}×${cols}×${depth}`);
 }
 
 const EDGES = [1, 3, 4, 5, 8, 12, 15, 16, 17, 19, 20, 21, 28, 31, 32, 33, 36, 60, 63, 64, 65, 68];
 
-const VARIANTS: Record<string, Partial<AdapterProfile>> = {
-  'quad registers': { kind: 'software', subgroups: true },
-  'plain registers': { kind: 'software', subgroups: false },
-  'workgroup tiles': { kind: 'gpu' },
+const VARIANTS: Record<string, Run> = {
+  'quad registers': onWebGpu({ kind: 'software', subgroups: true }),
+  'plain registers': onWebGpu({ kind: 'software', subgroups: false }),
+  'workgroup tiles': onWebGpu({ kind: 'gpu' }),
+  'ONNX Runtime': onOnnx,
 };
 
-for (const [variant, profile] of Object.entries(VARIANTS)) {
+it('this adapter has the quad operations that a variant needs', async () => {
+  expect((await gpu()).profile.subgroups).toBe(true);
+});
+
+for (const [variant, run] of Object.entries(VARIANTS)) {
   describe(`matmul by ${variant}`, () => {
-    it('has the adapter it needs', async () => {
-      const { profile: real } = await gpu();
-      if (profile.subgroups) expect(real.subgroups, 'this adapter offers subgroups').toBe(true);
-    });
     for (const mode of ['NT', 'NN', 'TN'] as const) {
       it(`${mode}: every dimension at and around the tile sizes`, async () => {
         for (const n of EDGES) {
-          await check(mode, n, 36, 20, profile);
-          await check(mode, 20, n, 36, profile);
-          await check(mode, 36, 20, n, profile);
+          await check(mode, n, 36, 20, run);
+          await check(mode, 20, n, 36, run);
+          await check(mode, 36, 20, n, run);
         }
       });
       it(`${mode}: the few rows of decoding steps`, async () => {
         for (const n of [1, 2, 3, 4, 5, 8, 9, 17])
-          await check(mode, n, 36, 20, profile, { add: true, size: 'B' });
+          await check(mode, n, 36, 20, run, { add: true, size: 'B' });
       });
       it(`${mode}: add, bias and both, vector and scalar widths`, async () => {
         for (const [rows, cols, depth] of [
@@ -91,12 +92,12 @@ for (const [variant, profile] of Object.entries(VARIANTS)) {
           [1, 1, 1],
           [68, 64, 128],
         ] as const) {
-          await check(mode, rows, cols, depth, profile, { add: true });
-          await check(mode, rows, cols, depth, profile, { bias: true });
-          await check(mode, rows, cols, depth, profile, { add: true, bias: true });
+          await check(mode, rows, cols, depth, run, { add: true });
+          await check(mode, rows, cols, depth, run, { bias: true });
+          await check(mode, rows, cols, depth, run, { add: true, bias: true });
         }
         // wide enough for the larger workgroup tile
-        await check(mode, 68, 516, 20, profile, { add: true, bias: true });
+        await check(mode, 68, 516, 20, run, { add: true, bias: true });
       });
     }
   });

@@ -9,7 +9,7 @@ import {
   type SampleValues,
 } from '../../src/kernels/sample/sample';
 import { expectClose, randomArray } from '../support/compare';
-import { runOp } from '../support/gpu';
+import { RUNNERS, type Runner } from '../support/runners';
 import {
   chiSquareExcess,
   logSoftmax,
@@ -20,15 +20,13 @@ import {
 
 type F32 = Float32Array<ArrayBuffer>;
 type U32 = Uint32Array<ArrayBuffer>;
-type Kind = 'software' | 'gpu';
 
-const kinds: readonly Kind[] = ['software', 'gpu'];
 const SEED = 0x1234_5678_9abc;
 const [seed_lo, seed_hi] = seedWords(SEED);
 const GREEDY: SamplingRule = { temperature: 0, topK: 0, topP: 1 };
 
 interface Draw {
-  readonly kind: Kind;
+  readonly on: Runner;
   readonly logits: F32;
   readonly vocabulary: number;
   readonly state: U32;
@@ -42,7 +40,7 @@ interface Draw {
   readonly outputs?: { tokens: U32; logprobs: F32 };
 }
 
-async function draw({ kind, logits, vocabulary, state, B, batch, rule, ...rest }: Draw) {
+async function draw({ on, logits, vocabulary, state, B, batch, rule, ...rest }: Draw) {
   const { shared = false, max_steps = 1, stop = Uint32Array.of(0) } = rest;
   const values = {
     B,
@@ -55,7 +53,7 @@ async function draw({ kind, logits, vocabulary, state, B, batch, rule, ...rest }
     stop_count: rest.stop?.length ?? 0,
   } satisfies SampleValues & { B: number };
   const room = { shape: [batch * max_steps] };
-  const out = await runOp(
+  const out = await on.run(
     sample,
     {
       logits: { shape: [shared ? 1 : 'B', vocabulary], data: logits },
@@ -65,7 +63,7 @@ async function draw({ kind, logits, vocabulary, state, B, batch, rule, ...rest }
       stop: { shape: [stop.length], data: stop },
     },
     { batch, sharedLogits: shared },
-    { values, capacity: { B: batch }, profile: { kind } },
+    { values, capacity: { B: batch } },
   );
   return { state: out.state as U32, tokens: out.out_tokens as U32, logprobs: out.out_logprobs as F32 };
 }
@@ -100,14 +98,14 @@ function cumulative(distribution: Float64Array): Float64Array {
   return below;
 }
 
-for (const kind of kinds) {
-  describe(`sample (${kind})`, () => {
+for (const on of RUNNERS) {
+  describe(`sample (${on.name})`, () => {
     for (const V of [1, 2, 7, 15, 16, 17, 255, 256, 257, 4097]) {
       it(`greedy over ${V} ids: the lowest of the largest, with its log-probability at temperature 1`, async () => {
         const B = 3;
         const logits = tied(B * V, V);
         const out = await draw({
-          kind,
+          on,
           logits,
           vocabulary: V,
           state: initialDecodeState(5, starts(B)),
@@ -142,14 +140,14 @@ for (const kind of kinds) {
     ] as const) {
       it(`${V} ids with ties, temperature ${temperature}, top-k ${topK}, top-p for ${keep || 'all'}: each draw as the oracle's`, async () => {
         // wide workgroups are slow on a software adapter
-        const B = V > 10_000 ? 8 : kind === 'software' ? 128 : 48;
+        const B = V > 10_000 ? 8 : on.kind === 'gpu' ? 48 : 128;
         const logits = tied(V, V + topK);
         const topP = keep ? topPKeeping(logits, temperature, topK, keep) : 1;
         const rule = { temperature, topK, topP };
         const distribution = samplingDistribution(logits, rule);
         if (keep) expect(distribution.filter((p) => p > 0).length).toBe(keep);
         const state = initialDecodeState(B, starts(B));
-        const out = await draw({ kind, logits, vocabulary: V, state, B, batch: B, rule, shared: true });
+        const out = await draw({ on, logits, vocabulary: V, state, B, batch: B, rule, shared: true });
         const logp = logSoftmax(logits, temperature);
         const below = cumulative(distribution);
         for (let b = 0; b < B; b++) {
@@ -203,7 +201,7 @@ for (const kind of kinds) {
         const stop = Uint32Array.of(9, 10);
         const before = state;
         const out = await draw({
-          kind,
+          on,
           logits,
           vocabulary: V,
           state,
@@ -247,7 +245,7 @@ for (const kind of kinds) {
         );
         state.fill(step, layout.steps, layout.steps + batch);
         const out = await draw({
-          kind,
+          on,
           logits,
           vocabulary: V,
           state,
@@ -276,7 +274,7 @@ for (const kind of kinds) {
         rules.map((r) => [x, r] as const),
       )) {
         logits[7] = bad;
-        const out = await draw({ kind, logits, vocabulary: V, state, B: 1, batch: 1, rule });
+        const out = await draw({ on, logits, vocabulary: V, state, B: 1, batch: 1, rule });
         expect(out.tokens[0]).toBeLessThan(V);
         expect(out.logprobs[0]).toBeNaN();
       }
@@ -284,42 +282,46 @@ for (const kind of kinds) {
   });
 }
 
-describe('sample, 24,000 draws', () => {
-  for (const rule of [
-    { temperature: 1, topK: 0, topP: 1 },
-    { temperature: 0.5, topK: 0, topP: 1 },
-    { temperature: 2, topK: 20, topP: 1 },
-    { temperature: 1, topK: 0, topP: 0.8 },
-    { temperature: 1.3, topK: 30, topP: 0.7 },
-  ]) {
-    it(`temperature ${rule.temperature}, top-k ${rule.topK}, top-p ${rule.topP}: follow the exact distribution`, async () => {
-      // 3,000 samples at each of 8 steps
-      const [V, max_steps, B] = [60, 8, 24_000];
-      const layout = decodeStateLayout(B);
-      const state = initialDecodeState(
-        B,
-        Array.from({ length: B }, (_, b) => ({ ...starts(1)[0]!, index: b >> 3 })),
-      );
-      for (let b = 0; b < B; b++) state[layout.steps + b] = b % max_steps;
-      const logits = randomArray(V, 8, 1.5);
-      const out = await draw({
-        kind: 'software',
-        logits,
-        vocabulary: V,
-        state,
-        B,
-        batch: B,
-        rule,
-        shared: true,
-        max_steps,
+for (const on of RUNNERS) {
+  // wide workgroups take minutes for so many on a software adapter
+  if (on.kind === 'gpu') continue;
+  describe(`sample (${on.name}), 24,000 draws`, () => {
+    for (const rule of [
+      { temperature: 1, topK: 0, topP: 1 },
+      { temperature: 0.5, topK: 0, topP: 1 },
+      { temperature: 2, topK: 20, topP: 1 },
+      { temperature: 1, topK: 0, topP: 0.8 },
+      { temperature: 1.3, topK: 30, topP: 0.7 },
+    ]) {
+      it(`temperature ${rule.temperature}, top-k ${rule.topK}, top-p ${rule.topP}: follow the exact distribution`, async () => {
+        // 3,000 samples at each of 8 steps
+        const [V, max_steps, B] = [60, 8, 24_000];
+        const layout = decodeStateLayout(B);
+        const state = initialDecodeState(
+          B,
+          Array.from({ length: B }, (_, b) => ({ ...starts(1)[0]!, index: b >> 3 })),
+        );
+        for (let b = 0; b < B; b++) state[layout.steps + b] = b % max_steps;
+        const logits = randomArray(V, 8, 1.5);
+        const out = await draw({
+          on,
+          logits,
+          vocabulary: V,
+          state,
+          B,
+          batch: B,
+          rule,
+          shared: true,
+          max_steps,
+        });
+        const counts = new Array<number>(V).fill(0);
+        for (let b = 0; b < B; b++) counts[out.tokens[b * max_steps + (b % max_steps)]!]!++;
+        // 4 standard deviations: a right sampler fails a given seed once in some thousand, and the seed is fixed
+        expect(chiSquareExcess(counts, samplingDistribution(logits, rule))).toBeLessThan(4);
+        // and the test can tell: the plain distribution at another temperature does not fit
+        const other = samplingDistribution(logits, { ...rule, temperature: rule.temperature * 1.5 });
+        expect(chiSquareExcess(counts, other)).toBeGreaterThan(10);
       });
-      const counts = new Array<number>(V).fill(0);
-      for (let b = 0; b < B; b++) counts[out.tokens[b * max_steps + (b % max_steps)]!]!++;
-      // 4 standard deviations: a right sampler fails a given seed once in some thousand, and the seed is fixed
-      expect(chiSquareExcess(counts, samplingDistribution(logits, rule))).toBeLessThan(4);
-      // and the test can tell: the plain distribution at another temperature does not fit
-      const other = samplingDistribution(logits, { ...rule, temperature: rule.temperature * 1.5 });
-      expect(chiSquareExcess(counts, other)).toBeGreaterThan(10);
-    });
-  }
-});
+    }
+  });
+}
