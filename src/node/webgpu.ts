@@ -25,7 +25,7 @@ async function findGpu(): Promise<GPU> {
     found = (await import(/* @vite-ignore */ name)) as Dawn;
   } catch (cause) {
     throw new DeviceUnavailableError(
-      "device: 'webgpu': Node has no WebGPU of its own; install it (`npm install webgpu`), or ask for 'auto'",
+      'Node has no WebGPU of its own, and the package webgpu is not there: `npm install webgpu` adds it',
       { cause },
     );
   }

@@ -2,6 +2,7 @@
 import nodeEndpoint from 'comlink/dist/esm/node-adapter';
 import { parentPort } from 'node:worker_threads';
 import { nativeOpener } from '../engine/devices/onnx/native';
+import { wasmOpener } from '../engine/devices/onnx/wasm';
 import { Engine } from '../engine/engine';
 import { serve } from '../engine/rpc';
 import { END } from './end';
@@ -11,10 +12,14 @@ import { nodeWebgpuOpener } from './webgpu';
 
 const port = parentPort!;
 
+const wasm = wasmOpener({
+  readFile: async (address) => new Uint8Array(await (await fetchAny(address)).arrayBuffer()),
+});
+
 const opened = serve(
   ({ device, store }) =>
     Engine.create({
-      devices: [nodeWebgpuOpener, nativeOpener()],
+      devices: [nodeWebgpuOpener, nativeOpener(), wasm],
       device,
       resolveModel: loadAnyModel,
       fetch: fetchAny,

@@ -8,6 +8,8 @@ import type { OnnxRuntime } from './runtime';
 export interface WasmOptions {
   /** Most threads; default: as many as the processor has cores. One where memory cannot be shared. */
   readonly threads?: number;
+  /** reads a file of this package; given in Node, whose `fetch` does not, and where this build has one thread only */
+  readonly readFile?: (address: URL) => Promise<Uint8Array>;
 }
 
 /** Threads beyond which a step of the models that fit here gains nothing. */
@@ -53,29 +55,35 @@ async function loadRuntime(): Promise<typeof Ort> {
   }
 }
 
-async function openRuntime({ threads: most = MOST_THREADS }: WasmOptions): Promise<OnnxRuntime> {
+/** How to get more threads. */
+const ADVICE = {
+  page: 'This page may use one thread only. To allow more, serve it with the headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`.',
+  node: 'WebAssembly computes on one thread in Node; with the package onnxruntime-node, native code computes on all.',
+};
+
+async function openRuntime({ threads: most = MOST_THREADS, readFile }: WasmOptions): Promise<OnnxRuntime> {
   const ort = await loadRuntime();
   const shared = globalThis.crossOriginIsolated;
   const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
   const threads = shared ? Math.max(1, Math.min(most, cores)) : 1;
   const { env, InferenceSession, Tensor } = ort;
   env.wasm.numThreads = threads;
-  env.wasm.wasmPaths = { wasm: binary().href };
+  if (readFile) env.wasm.wasmBinary = await readFile(binary());
+  else env.wasm.wasmPaths = { wasm: binary().href };
   return {
     info: {
       kind: 'wasm',
       adapter: `onnxruntime-web ${env.versions.web ?? ''}`.trim(),
       software: false,
       threads,
-      advice:
-        shared || most === 1
-          ? null
-          : 'This page may use one thread only. To allow more, serve it with the headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`.',
+      advice: shared || most === 1 ? null : ADVICE[readFile ? 'node' : 'page'],
     },
     Tensor,
     createSession: (model, files) =>
       InferenceSession.create(model, {
         executionProviders: ['wasm'],
+        // errors: what it warns of is how graphs of ours are made
+        logSeverityLevel: 3,
         externalData: [...files].map(([path, data]) => ({ path, data: new Uint8Array(data) })),
       }),
     writesInto: false,
