@@ -9,7 +9,11 @@
 import type { Graph, Value } from '../onnx/graph';
 import type { DecoderConfig } from '../models/config';
 
-/** Name of the table of rotary angles among the weights: (positions, E), cosines then sines. */
+/**
+ * Name of the table of rotary angles among the weights: (positions, E), cosines then sines. Looked up rather than
+ * computed in the graph, so that angles are the engine's to the last bit on every runtime; a position past the
+ * model's context is an error there, as it is here.
+ */
 export const ROPE_TABLE = 'rope_table';
 
 /** transformers.js sizes an empty cache by this name: it must be spelled so. */
