@@ -9,45 +9,56 @@ import type {
 import { philoxUniform } from '../kernels/philox';
 import type { DeviceBuffer, DeviceMemory } from './devices/device';
 import type { AdapterLayout } from './program/adapter';
-import type { Submitted } from './turns';
 
-export type Vector = 'params' | 'grads' | 'm' | 'v';
+/** An adapter and its Adam moments on the host: flat vectors, which are replaced and never written. */
+export interface HostVectors {
+  readonly params: Float32Array<ArrayBuffer>;
+  readonly m: Float32Array<ArrayBuffer>;
+  readonly v: Float32Array<ArrayBuffer>;
+}
 
 export class AdapterState {
   /** by state name */
-  readonly buffers: Readonly<Record<`lora.${Vector | 'saved' | 'fault'}`, DeviceBuffer>>;
+  readonly buffers: Readonly<Record<`lora.${keyof HostVectors | 'grads' | 'saved' | 'fault'}`, DeviceBuffer>>;
   /** whether the gradients may be other than zero */
   #gradient = false;
 
-  /** @param seed fixes the initial A matrices */
-  constructor(
+  private constructor(
     private readonly memory: DeviceMemory,
-    readonly id: string,
     readonly layout: AdapterLayout,
-    private readonly seed: number,
+    id: string,
+    { params, m, v }: HostVectors,
   ) {
     const bytes = 4 * layout.length;
     this.buffers = {
-      'lora.params': memory.upload(`${id}.params`, initialAdapter(layout, seed)),
+      'lora.params': memory.upload(`${id}.params`, params),
       'lora.grads': memory.storage(`${id}.grads`, bytes),
-      'lora.m': memory.storage(`${id}.m`, bytes),
-      'lora.v': memory.storage(`${id}.v`, bytes),
+      'lora.m': memory.upload(`${id}.m`, m),
+      'lora.v': memory.upload(`${id}.v`, v),
       // what `gradientGuard` goes by: the gradients before the request that runs, and whether it failed
       'lora.saved': memory.storage(`${id}.saved`, bytes),
       'lora.fault': memory.storage(`${id}.fault`, 4),
     };
   }
 
-  /** A copy of the adapter as it is now, in a buffer of its own. */
-  snapshot(): DeviceBuffer {
-    return this.memory.copy(`${this.id}.snapshot`, this.buffers['lora.params'], 4 * this.layout.length);
+  /** Puts an adapter on a device, without gradients. @throws OutOfMemoryError */
+  static upload(
+    memory: DeviceMemory,
+    layout: AdapterLayout,
+    id: string,
+    vectors: HostVectors,
+  ): Promise<AdapterState> {
+    return memory.allocate(
+      'the adapter and its moments',
+      () => new AdapterState(memory, layout, id, vectors),
+    );
   }
 
-  /** Vectors as matrices by canonical name, as they are when this resolves; `done` is when the host has them. */
-  async read(vectors: readonly Vector[]): Promise<Submitted<AdapterMatrices[]>> {
-    const buffers = vectors.map((vector) => this.buffers[`lora.${vector}`]);
-    const { done } = await this.memory.read(buffers, 4 * this.layout.length);
-    return { done: done.then((copies) => copies.map((copy) => matricesOf(this.layout, copy))) };
+  /** The gradients as matrices by canonical name. */
+  async readGradients(): Promise<AdapterMatrices> {
+    const { done } = await this.memory.read([this.buffers['lora.grads']], 4 * this.layout.length);
+    const [gradients] = await done;
+    return matricesOf(this.layout, new Float32Array(gradients!));
   }
 
   /** Right before the first batch of a request that adds to the gradients. @returns whether there are some, now saved */
@@ -65,43 +76,66 @@ export class AdapterState {
     this.#gradient = false;
   }
 
-  /** Overwrites adapter matrices by canonical name. */
-  write(matrices: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
-    for (const { name, shape, offset } of this.layout.parameters) {
-      const data = matrices.get(name);
-      if (!data) continue;
-      if (data.length !== shape[0] * shape[1])
-        throw new Error(`${name} has ${data.length} values, not ${shape.join('×')}`);
-      this.memory.write(this.buffers['lora.params'], 4 * offset, data);
-    }
+  /** Overwrites the adapter. */
+  writeParams(params: Float32Array<ArrayBuffer>): void {
+    this.memory.write(this.buffers['lora.params'], 0, params);
   }
 
-  /**
-   * Replaces adapter and moments by saved ones and clears the gradients. What the
-   * saved adapter lacks is as in a fresh one; without an optimizer state the
-   * moments are zero.
-   * @throws BadRequestError, before anything changes, if the saved matrices are not this adapter's
-   */
-  restore({ matrices, optimizer }: SavedAdapter): void {
-    const { layout } = this;
-    const params = initialAdapter(layout, this.seed);
-    fill(layout, params, matrices);
-    const [m, v] = [new Float32Array(layout.length), new Float32Array(layout.length)];
-    if (optimizer) {
-      fill(layout, m, optimizer.m);
-      fill(layout, v, optimizer.v);
-    }
-    const { memory } = this;
-    memory.write(this.buffers['lora.params'], 0, params);
-    memory.write(this.buffers['lora.m'], 0, m);
-    memory.write(this.buffers['lora.v'], 0, v);
-    memory.write(this.buffers['lora.grads'], 0, new Float32Array(layout.length));
+  /** Overwrites adapter and moments, and clears the gradients. */
+  write({ params, m, v }: HostVectors): void {
+    this.writeParams(params);
+    this.memory.write(this.buffers['lora.m'], 0, m);
+    this.memory.write(this.buffers['lora.v'], 0, v);
+    this.memory.write(this.buffers['lora.grads'], 0, new Float32Array(this.layout.length));
     this.#gradient = false;
   }
 
   dispose(): void {
     for (const buffer of Object.values(this.buffers)) this.memory.free(buffer);
   }
+}
+
+/** A fresh adapter: B zero; A uniform in ±1/√in, each matrix from its own stream of `seed`; moments zero. */
+export const freshVectors = (layout: AdapterLayout, seed: number): HostVectors => ({
+  params: initialAdapter(layout, seed),
+  m: new Float32Array(layout.length),
+  v: new Float32Array(layout.length),
+});
+
+/**
+ * A saved adapter with its moments. What the adapter lacks is as in a fresh one; without an optimizer state the
+ * moments are zero.
+ * @throws BadRequestError if the saved matrices are not of this layout
+ */
+export function savedVectors(
+  layout: AdapterLayout,
+  seed: number,
+  { matrices, optimizer }: SavedAdapter,
+): HostVectors {
+  const vectors = freshVectors(layout, seed);
+  fill(layout, vectors.params, matrices);
+  if (optimizer) {
+    fill(layout, vectors.m, optimizer.m);
+    fill(layout, vectors.v, optimizer.v);
+  }
+  return vectors;
+}
+
+/** A flat vector with some of its matrices replaced, by canonical name. */
+export function withMatrices(
+  layout: AdapterLayout,
+  flat: Float32Array<ArrayBuffer>,
+  matrices: ReadonlyMap<string, Float32Array>,
+): Float32Array<ArrayBuffer> {
+  const changed = flat.slice();
+  for (const { name, shape, offset } of layout.parameters) {
+    const data = matrices.get(name);
+    if (!data) continue;
+    if (data.length !== shape[0] * shape[1])
+      throw new Error(`${name} has ${data.length} values, not ${shape.join('×')}`);
+    changed.set(data, offset);
+  }
+  return changed;
 }
 
 /** A saved adapter as a flat vector; matrices it lacks are zero. @throws BadRequestError if it is not of this layout */
@@ -132,8 +166,7 @@ function fill(layout: AdapterLayout, flat: Float32Array<ArrayBuffer>, matrices: 
 }
 
 /** Views of a flat vector, by canonical name. */
-function matricesOf(layout: AdapterLayout, bytes: ArrayBuffer): AdapterMatrices {
-  const flat = new Float32Array(bytes);
+export function matricesOf(layout: AdapterLayout, flat: Float32Array<ArrayBuffer>): AdapterMatrices {
   return new Map(
     layout.parameters.map(({ name, shape, offset }): [string, AdapterMatrix] => [
       name,
@@ -142,7 +175,6 @@ function matricesOf(layout: AdapterLayout, bytes: ArrayBuffer): AdapterMatrices 
   );
 }
 
-/** B zero; A uniform in ±1/√in, each matrix from its own stream of `seed`. */
 function initialAdapter(layout: AdapterLayout, seed: number): Float32Array<ArrayBuffer> {
   const flat = new Float32Array(layout.length);
   layout.parameters.forEach(({ role, shape, offset }, stream) => {

@@ -2,7 +2,7 @@
 import type { LoadCallOptions } from '../api/contract/backend';
 import { loadModel, type LoadedModel, type LoadOptions } from '../models/load';
 import { BaseModel } from './base-model';
-import type { Device } from './devices/device';
+import type { DeviceHost, Epoch } from './recovery';
 import { gaveUp } from './scheduler';
 import { SharedBase } from './shared-base';
 import { decoderOf } from './tokenizer';
@@ -14,18 +14,19 @@ export type ResolveModel = (
 ) => Promise<LoadedModel>;
 
 interface Entry {
+  /** once it is loaded */
+  shared?: SharedBase;
   readonly loaded: Promise<SharedBase>;
   /** ends the loading; fired when nobody waits for it any more */
   readonly stop: AbortController;
   waiting: number;
-  done: boolean;
 }
 
 export class Bases {
   readonly #entries = new Map<string, Entry>();
 
   constructor(
-    private readonly device: Device,
+    private readonly host: DeviceHost,
     private readonly resolve: ResolveModel = loadModel,
   ) {}
 
@@ -41,7 +42,7 @@ export class Bases {
   ): Promise<SharedBase> {
     let entry = this.#entries.get(name);
     // one that is being stopped settles soon, and mostly goes
-    while (entry?.stop.signal.aborted && !entry.done) {
+    while (entry?.stop.signal.aborted && !entry.shared) {
       await entry.loaded.catch(() => undefined);
       entry = this.#entries.get(name);
     }
@@ -58,7 +59,7 @@ export class Bases {
       return await Promise.race([entry.loaded, given]);
     } finally {
       if (giveUp) signal?.removeEventListener('abort', giveUp);
-      if (--entry.waiting === 0 && !entry.done) entry.stop.abort();
+      if (--entry.waiting === 0 && !entry.shared) entry.stop.abort();
     }
   }
 
@@ -70,18 +71,24 @@ export class Bases {
         ...(onProgress && { onProgress }),
         ...(onConfig && { onConfig }),
       });
-      return new SharedBase(
-        await BaseModel.upload(this.device, model, onProgress),
-        decoderOf(model.tokenizer),
-      );
+      const epoch = await this.host.ready();
+      const base = await BaseModel.upload(epoch.device, model, onProgress);
+      epoch.check();
+      return (entry.shared = new SharedBase(base, decoderOf(model.tokenizer)));
     };
-    const entry: Entry = { loaded: load(), stop, waiting: 0, done: false };
+    const entry: Entry = { loaded: Promise.resolve().then(load), stop, waiting: 0 };
     this.#entries.set(name, entry);
-    entry.loaded.then(
-      () => (entry.done = true),
-      () => this.#entries.delete(name),
-    );
+    entry.loaded.catch(() => this.#entries.delete(name));
     return entry;
+  }
+
+  /** Loads those that have clients again, onto another device; the others when they are next asked for. */
+  async replace(epoch: Epoch): Promise<void> {
+    for (const [name, { shared }] of this.#entries) {
+      if (!shared) continue;
+      if (shared.used) shared.replace(await BaseModel.upload(epoch.device, await this.resolve(name, {})));
+      else this.#entries.delete(name);
+    }
   }
 
   clear(): void {

@@ -15,11 +15,10 @@ import type {
   SamplerInfo,
   SaveWeightsRequest,
 } from '../api/contract/backend';
-import { AbortedError, NotFoundError } from '../api/contract/errors';
+import { AbortedError, NotFoundError, type TinkerError } from '../api/contract/errors';
 import { LORA_ALPHA } from '../api/contract/lora';
 import { checkCheckpointName } from '../api/contract/tinker-path';
 import type {
-  ChosenDevice,
   EngineStats,
   ForwardBackwardPayload,
   ModelInfo,
@@ -37,23 +36,25 @@ import {
   checkSample,
   checkUserMetadata,
 } from '../api/contract/validate';
+import type { SavedAdapter } from '../checkpoints/catalog-types';
 import { parameterCount, type DecoderConfig } from '../models/config';
 import { loadConfig, type LoadOptions } from '../models/load';
 import { knownModels } from '../models/sources';
 import { checkFits, flatAdapter } from './adapter-state';
 import type { BaseModel } from './base-model';
 import { Bases, type ResolveModel } from './bases';
-import type { Device, DeviceBuffer, DeviceOpener } from './devices/device';
-import { chooseDevice, type DeviceWish } from './devices/select';
-import { DeviceWatch } from './device-watch';
+import type { Device, DeviceOpener } from './devices/device';
+import type { DeviceWish } from './devices/select';
+import type { Job } from './journal';
 import { Ledger, NO_STORAGE, type Storage } from './ledger';
 import { adapterLayout } from './program/adapter';
 import { Records } from './records';
+import { DeviceHost, disposed, type Epoch } from './recovery';
 import { Samplers } from './samplers';
 import { gaveUp, Scheduler, type Release } from './scheduler';
 import type { SharedBase } from './shared-base';
+import { TokenStream } from './token-stream';
 import { prepareTraining, TrainingModel } from './training-model';
-import { Turns, type Submitted } from './turns';
 
 export interface EngineOptions {
   /** what there is to compute on */
@@ -75,25 +76,23 @@ interface Trained {
 }
 
 export class Engine extends Records implements Backend {
-  readonly #watch: DeviceWatch;
+  readonly #host: DeviceHost;
   readonly #bases: Bases;
   readonly #files: Pick<LoadOptions, 'fetch'>;
   readonly #models = new Map<string, Trained>();
   readonly #samplers: Samplers;
   readonly #scheduler = new Scheduler();
-  readonly #turns = new Turns();
 
-  private constructor(
-    /** for benchmarks and tests, too */
-    readonly device: Device,
-    private readonly reason: string,
-    { resolveModel, fetch, storage = NO_STORAGE }: EngineOptions,
-  ) {
+  private constructor(host: DeviceHost, { resolveModel, fetch, storage = NO_STORAGE }: EngineOptions) {
     super(new Ledger(storage), (sessionId) => this.#samplers.ofSession(sessionId));
-    this.#watch = new DeviceWatch(device);
+    this.#host = host;
+    host.owner = {
+      replace: (epoch) => this.#replace(epoch),
+      giveUp: (reason) => this.#fail(reason),
+    };
     this.#files = fetch ? { fetch } : {};
-    this.#bases = new Bases(device, resolveModel);
-    this.#samplers = new Samplers(device, this.#scheduler, this.#turns);
+    this.#bases = new Bases(host, resolveModel);
+    this.#samplers = new Samplers(this.#scheduler);
   }
 
   /**
@@ -101,8 +100,12 @@ export class Engine extends Records implements Backend {
    * @throws DeviceUnavailableError
    */
   static async create(options: EngineOptions): Promise<Engine> {
-    const { device, reason } = await chooseDevice(options.devices, options.device ?? 'auto');
-    return new Engine(device, reason, options);
+    return new Engine(await DeviceHost.open(options.devices, options.device ?? 'auto'), options);
+  }
+
+  /** For benchmarks and tests: what it computes on now. */
+  get device(): Device {
+    return this.#host.device;
   }
 
   async getServerCapabilities(): Promise<ServerCapabilities> {
@@ -117,7 +120,7 @@ export class Engine extends Records implements Backend {
         };
       }),
     );
-    return { supportedModels, device: this.#chosen(), storage: this.ledger.storage.kind };
+    return { supportedModels, device: this.#host.chosen(), storage: this.ledger.storage.kind };
   }
 
   async createSession({ userMetadata }: CreateSessionRequest): Promise<{ sessionId: string }> {
@@ -129,21 +132,20 @@ export class Engine extends Records implements Backend {
     checkCreateModel(request);
     const { sessionId, baseModel, userMetadata } = request;
     const id = this.ledger.nextId(sessionId, 'train');
-    return this.#make(async () => {
-      const { seed, ...shape } = request.lora;
+    const { seed, ...shape } = request.lora;
+    const fixed = seed ?? Math.floor(Math.random() * 2 ** 32);
+    return this.#make(async (epoch) => {
       const prepare = (config: DecoderConfig): void => {
         // not awaited: shaders compile while weights load and the caller prepares its data; a failure shows again at the first step
-        prepareTraining(this.device, config, adapterLayout(config, shape)).catch(() => undefined);
+        prepareTraining(epoch.device, config, adapterLayout(config, shape)).catch(() => undefined);
       };
       const shared = await this.#bases.get(baseModel, options, prepare);
       const { base } = shared;
       prepare(base.config);
       const layout = adapterLayout(base.config, shape);
-      const fixed = seed ?? Math.floor(Math.random() * 2 ** 32);
-      const model = await this.device.memory.allocate(
-        'the adapter and its moments',
-        () => new TrainingModel(id, base, layout, fixed, this.#turns),
-      );
+      const model = new TrainingModel(id, shared, layout, fixed, this.#host);
+      await model.place(epoch);
+      epoch.check();
       shared.retain(layout);
       this.#models.set(id, { model, shared });
       const adapter = { baseModel: base.name, alpha: LORA_ALPHA, ...shape };
@@ -157,7 +159,7 @@ export class Engine extends Records implements Backend {
   }
 
   async getTokenizer(baseModel: string): Promise<TokenizerPayload> {
-    return (await this.#bases.get(baseModel)).base.tokenizer;
+    return this.#make(async () => (await this.#bases.get(baseModel)).base.tokenizer);
   }
 
   async forwardBackward(
@@ -166,7 +168,7 @@ export class Engine extends Records implements Backend {
   ): Promise<ForwardBackwardPayload> {
     const model = this.#model(request.modelId);
     checkForwardBackward(request, limitsOf(model.base));
-    return this.#submit(model.id, () => model.forwardBackward(request, signal), signal);
+    return this.#submit(model, () => model.forwardBackward(request, signal), signal);
   }
 
   async optimStep(
@@ -175,7 +177,7 @@ export class Engine extends Records implements Backend {
   ): Promise<OptimStepPayload> {
     const model = this.#model(modelId);
     checkAdamParams(adamParams);
-    return this.#submit(modelId, () => model.optimStep(adamParams, signal), signal);
+    return this.#submit(model, () => model.optimStep(adamParams, signal), signal);
   }
 
   async saveWeights(
@@ -184,11 +186,10 @@ export class Engine extends Records implements Backend {
   ): Promise<{ readonly path: string }> {
     const model = this.#model(request.modelId);
     checkCheckpointName(request.name);
-    const save = async (): Promise<Submitted<{ readonly path: string }>> => {
-      const { done } = await model.save(request.checkpointType === 'training');
-      return { done: this.ledger.save(request, done) };
-    };
-    return this.#submit(model.id, save, signal);
+    const optimizer = request.checkpointType === 'training';
+    const { adapter } = this.ledger.run(model.id);
+    const save = () => model.save(optimizer, (state) => this.ledger.save(request, adapter, state));
+    return this.#submit(model, save, signal);
   }
 
   async loadWeights(
@@ -196,43 +197,39 @@ export class Engine extends Records implements Backend {
     { signal }: CallOptions = {},
   ): Promise<{ readonly path: string }> {
     const model = this.#model(modelId);
-    const load = async (): Promise<Submitted<{ readonly path: string }>> => {
+    const load = async (): Promise<SavedAdapter> => {
       const saved = await this.ledger.load(path, 'training', optimizer);
       checkFits(saved.record.adapter, this.ledger.run(modelId).adapter);
-      await model.restore(saved);
-      return { done: Promise.resolve({ path }) };
+      return saved;
     };
-    return this.#submit(modelId, load, signal);
+    await this.#submit(model, () => model.restore(load), signal);
+    return { path };
   }
 
   async createSampler(request: CreateSamplerRequest, options: LoadCallOptions = {}): Promise<SamplerInfo> {
     if (request.kind === 'snapshot') {
       const { model, shared } = this.#trained(request.modelId);
       const id = this.ledger.nextId(this.ledger.run(model.id).sessionId, 'sample');
-      // the copy is taken at this request's place in the model's order: nothing of the model runs before it is queued
-      const add = async (): Promise<Submitted<SamplerInfo>> => {
-        const source = { layout: model.layout, copy: () => model.snapshot() };
-        return { done: Promise.resolve(await this.#samplers.add(id, shared, source, null)) };
-      };
-      return this.#make(() => this.#submit(model.id, add, options.signal));
+      const params = await this.#submit(model, () => model.snapshot(), options.signal);
+      const adapter = { layout: model.layout, params };
+      return this.#make((epoch) => this.#samplers.add(epoch, id, shared, adapter, null));
     }
     const id = this.ledger.nextId(request.sessionId, 'sample');
     if (request.kind === 'base') {
-      return this.#make(async () => {
+      return this.#make(async (epoch) => {
         const shared = await this.#bases.get(request.baseModel, options);
-        return this.#samplers.add(id, shared, null, null);
+        return this.#samplers.add(epoch, id, shared, null, null);
       });
     }
     const { modelPath } = request;
-    return this.#make(async () => {
+    return this.#make(async (epoch) => {
       const saved = await this.ledger.load(modelPath, 'sampler', false);
       const { adapter } = saved.record;
       const shared = await this.#bases.get(adapter.baseModel, options);
       const layout = adapterLayout(shared.base.config, adapter);
-      const flat = flatAdapter(layout, saved);
-      const copy = (): DeviceBuffer => this.device.memory.upload(`${id}.params`, flat);
+      const params = flatAdapter(layout, saved);
       if (options.signal?.aborted) throw gaveUp(options.signal);
-      return this.#samplers.add(id, shared, { layout, copy }, modelPath);
+      return this.#samplers.add(epoch, id, shared, { layout, params }, modelPath);
     });
   }
 
@@ -241,24 +238,28 @@ export class Engine extends Records implements Backend {
   }
 
   async sample(request: SampleRequest, options: SampleCallOptions = {}): Promise<SamplePayload> {
-    this.#watch.checkOpen();
+    this.#host.checkOpen();
     const sampler = this.#samplers.get(request.samplerId);
     checkSample(request, limitsOf(sampler.base));
-    return this.#watch.guard(() =>
-      this.#scheduler.run(sampler.id, () => sampler.sample(request, options), options.signal),
-    );
+    const { signal, onTokens } = options;
+    const seed = request.params.seed ?? Math.floor(Math.random() * Number.MAX_SAFE_INTEGER);
+    const seeded = { ...request, params: { ...request.params, seed } };
+    const stream = onTokens && new TokenStream(onTokens);
+    const run = (): Promise<SamplePayload> =>
+      this.#host.use(() => sampler.sample(seeded, { signal, onTokens: stream?.again() }));
+    return this.#scheduler.run(sampler.id, run, signal);
   }
 
   async exportOnnx(request: ExportOnnxRequest, options: LoadCallOptions = {}): Promise<OnnxExportPayload> {
-    this.#watch.checkOpen();
+    this.#host.checkOpen();
     const sampler = this.#samplers.get(request.samplerId);
     checkExportOnnx(request);
     const write = async (release: Release): Promise<OnnxExportPayload> => {
       // loaded by those alone who export
       const { exportSampler } = await import('./exporter');
-      return exportSampler(sampler, request, options, release);
+      return this.#host.use(() => exportSampler(sampler, request, options, release));
     };
-    return this.#watch.guard(() => this.#scheduler.run(sampler.id, write, options.signal));
+    return this.#scheduler.run(sampler.id, write, options.signal);
   }
 
   async unloadModel(modelId: string): Promise<void> {
@@ -268,6 +269,7 @@ export class Engine extends Records implements Backend {
     this.#scheduler.clear(modelId, reason);
     model.abandon(reason);
     await this.#scheduler.run(modelId, async () => {
+      await this.#host.settled();
       model.dispose();
       this.ledger.endRun(modelId);
       await shared.release(model.layout);
@@ -275,13 +277,14 @@ export class Engine extends Records implements Backend {
   }
 
   async unloadSampler(samplerId: string): Promise<void> {
-    this.#watch.checkOpen();
-    return this.#samplers.remove(samplerId);
+    this.#host.checkOpen();
+    return this.#samplers.remove(samplerId, () => this.#host.settled());
   }
 
   async stats(): Promise<EngineStats> {
     return {
-      device: this.#chosen(),
+      device: this.#host.chosen(),
+      recoveries: [...this.#host.recoveries],
       ...this.device.counters,
       models: this.#models.size,
       samplers: this.#samplers.count,
@@ -289,18 +292,19 @@ export class Engine extends Records implements Backend {
   }
 
   async dispose(): Promise<void> {
-    this.#watch.end();
+    const ended = this.#host.dispose();
     this.#scheduler.dispose();
+    this.#fail(disposed());
     this.#models.clear();
     this.#samplers.clear();
     this.#bases.clear();
-    await this.device.dispose();
+    await ended;
     await this.ledger.close();
   }
 
   /** For tests: adapter matrices by canonical name, A (r, in), B (out, r), after the calls so far. */
   debugGetAdapter(modelId: string): Promise<Map<string, Float32Array>> {
-    return this.#scheduler.run(modelId, () => this.#model(modelId).read('params'));
+    return this.#debugRead(modelId, 'params');
   }
 
   /** For tests: overwrites adapter matrices. */
@@ -310,15 +314,30 @@ export class Engine extends Records implements Backend {
 
   /** For tests: accumulated gradients by canonical name. */
   debugGetGradients(modelId: string): Promise<Map<string, Float32Array>> {
-    return this.#scheduler.run(modelId, () => this.#model(modelId).read('grads'));
+    return this.#debugRead(modelId, 'grads');
   }
 
-  #chosen(): ChosenDevice {
-    return { ...this.device.info, reason: this.reason };
+  #debugRead(modelId: string, vector: 'params' | 'grads'): Promise<Map<string, Float32Array>> {
+    const model = this.#model(modelId);
+    return this.#scheduler.run(modelId, () => this.#host.use(() => model.read(vector)));
+  }
+
+  /** Goes on with everything on another device. @returns how many requests were done again */
+  async #replace(epoch: Epoch): Promise<number> {
+    await this.#bases.replace(epoch);
+    await this.#samplers.replace(epoch);
+    const models = [...this.#models.values()];
+    const replayed = await Promise.all(models.map(({ model }) => model.replace(epoch)));
+    return replayed.reduce((a, b) => a + b, 0);
+  }
+
+  /** Rejects what models have under way. */
+  #fail(reason: TinkerError): void {
+    for (const { model } of this.#models.values()) model.fail(reason);
   }
 
   #trained(id: string): Trained {
-    this.#watch.checkOpen();
+    this.#host.checkOpen();
     const trained = this.#models.get(id);
     if (!trained) throw new NotFoundError(`unknown model ${id}`);
     return trained;
@@ -339,21 +358,23 @@ export class Engine extends Records implements Backend {
   }
 
   /** Makes a client; one that the end of the engine overtook is none. */
-  async #make<T>(job: () => Promise<T>): Promise<T> {
-    const made = await this.#watch.guard(job);
-    this.#watch.checkOpen();
+  async #make<T>(job: (epoch: Epoch) => Promise<T>): Promise<T> {
+    const made = await this.#host.use(job);
+    this.#host.checkOpen();
     return made;
   }
 
   /** Submits in call order; the next request of the model is submitted before this one's results are back. */
-  #submit<T>(modelId: string, job: () => Promise<Submitted<T>>, signal: AbortSignal | undefined): Promise<T> {
-    const submit = async (release: Release): Promise<T> => {
-      const { done } = await job();
-      this.ledger.touch(modelId);
-      release();
-      return done;
+  #submit<V, T>(model: TrainingModel, make: () => Job<V, T>, signal: AbortSignal | undefined): Promise<T> {
+    const submit = (release: Release): Promise<T> => {
+      const job = make();
+      return model.run(job, () => {
+        this.ledger.touch(model.id);
+        // the next one may read what this one replaces
+        if (!job.alone) release();
+      });
     };
-    return this.#watch.guard(() => this.#scheduler.run(modelId, submit, signal));
+    return this.#scheduler.run(model.id, submit, signal);
   }
 }
 

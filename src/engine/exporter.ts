@@ -36,12 +36,11 @@ export async function exportSampler(
     const { done } = await device.memory.read([buffer], elements * Float32Array.BYTES_PER_ELEMENT);
     return new Float32Array((await done)[0]!, 0, elements);
   };
-  const params = adapter && (await read(adapter.params, adapter.layout.length));
   release();
   const source: WeightSource = {
     config,
     read: (state, elements) => read(weights[state]!, elements),
-    adapter: adapter && { layout: adapter.layout, params: params! },
+    adapter,
   };
   const pause = async (): Promise<void> => {
     // a whole turn: cancellation comes as a message

@@ -8,7 +8,12 @@ import { BadRequestError, NotFoundError, StorageError, StorageFullError } from '
 import { formatTinkerPath, parseTinkerPath } from '../api/contract/tinker-path';
 import type { CheckpointType, StorageKind } from '../api/contract/types';
 import type { Catalog } from '../checkpoints/catalog';
-import type { RunRecord, SavedAdapter, SessionRecord } from '../checkpoints/catalog-types';
+import type {
+  AdapterDescription,
+  RunRecord,
+  SavedAdapter,
+  SessionRecord,
+} from '../checkpoints/catalog-types';
 import type { SavedState } from './training-model';
 
 /** Where checkpoints go. */
@@ -165,17 +170,20 @@ export class Ledger {
   }
 
   /**
-   * Saves what `state` will be, after earlier saves to the same path.
+   * Saves a state, after earlier saves to the same path.
    * @throws BadRequestError, ConflictError, StorageError, StorageFullError
    */
-  save(request: SaveWeightsRequest, state: Promise<SavedState>): Promise<{ readonly path: string }> {
+  save(
+    request: SaveWeightsRequest,
+    adapter: AdapterDescription,
+    { matrices, optimizer }: SavedState,
+  ): Promise<{ readonly path: string }> {
     const { modelId: trainingRunId, checkpointType, name, ttlSeconds, overwrite } = request;
-    const { adapter } = this.run(trainingRunId);
     const path = formatTinkerPath(trainingRunId, checkpointType, name);
     const earlier = this.#saves.get(path);
     const save = async (): Promise<{ readonly path: string }> => {
       // in order: the first to be asked for is the one that is there, or is replaced
-      const [{ matrices, optimizer }] = await Promise.all([state, earlier?.catch(() => undefined)]);
+      await earlier?.catch(() => undefined);
       const catalog = await this.filed();
       await catalog.save({
         trainingRunId,

@@ -1,12 +1,10 @@
 /** The samplers that live: of base models, of snapshots, of checkpoints. */
 import type { SamplerInfo } from '../api/contract/backend';
 import { AbortedError, NotFoundError } from '../api/contract/errors';
-import type { Device, DeviceBuffer } from './devices/device';
-import type { AdapterLayout } from './program/adapter';
-import { Sampler } from './sampler';
+import type { Epoch } from './recovery';
+import { Sampler, type SamplerAdapter } from './sampler';
 import type { Scheduler } from './scheduler';
 import type { SharedBase } from './shared-base';
-import type { Turns } from './turns';
 
 interface Entry {
   readonly sampler: Sampler;
@@ -14,39 +12,26 @@ interface Entry {
   readonly info: SamplerInfo;
 }
 
-/** An adapter to be sampled from: `copy` makes a buffer of its own with its flat vector. */
-export interface AdapterSource {
-  readonly layout: AdapterLayout;
-  readonly copy: () => DeviceBuffer;
-}
-
 export class Samplers {
   readonly #entries = new Map<string, Entry>();
 
-  constructor(
-    private readonly device: Device,
-    private readonly scheduler: Scheduler,
-    private readonly turns: Turns,
-  ) {}
+  constructor(private readonly scheduler: Scheduler) {}
 
-  /** @throws OutOfMemoryError */
+  /** @param adapter null: the base model alone. @throws OutOfMemoryError */
   async add(
+    epoch: Epoch,
     samplerId: string,
     shared: SharedBase,
-    source: AdapterSource | null,
+    adapter: SamplerAdapter | null,
     modelPath: string | null,
   ): Promise<SamplerInfo> {
-    const { base, pool, decode } = shared;
-    const layout = source?.layout ?? null;
+    const layout = adapter?.layout ?? null;
     shared.retain(layout);
     try {
-      const adapter = source && {
-        layout: source.layout,
-        merged: this.device.mergesAdapters ? await shared.merged(source.layout) : null,
-        params: await this.device.memory.allocate('the copy of an adapter', source.copy),
-      };
-      const info = { samplerId, baseModel: base.name, modelPath };
-      const sampler = new Sampler(samplerId, base, adapter, pool, decode, this.turns);
+      const sampler = new Sampler(samplerId, shared, adapter);
+      await sampler.place(epoch);
+      epoch.check();
+      const info = { samplerId, baseModel: shared.base.name, modelPath };
       this.#entries.set(samplerId, { sampler, shared, info });
       return info;
     } catch (error) {
@@ -65,17 +50,27 @@ export class Samplers {
     return this.#get(samplerId).info;
   }
 
-  /** Frees a sampler; what it has not done yet rejects. @throws NotFoundError */
-  async remove(samplerId: string): Promise<void> {
+  /**
+   * Frees a sampler; what it has not done yet rejects.
+   * @param quiet resolves when samplers are not being put on another device
+   * @throws NotFoundError
+   */
+  async remove(samplerId: string, quiet: () => Promise<void>): Promise<void> {
     const { sampler, shared } = this.#get(samplerId);
     this.#entries.delete(samplerId);
     const reason = new AbortedError(`sampler ${samplerId} was unloaded before this request was done`);
     this.scheduler.clear(samplerId, reason);
     sampler.abandon(reason);
     await this.scheduler.run(samplerId, async () => {
+      await quiet();
       sampler.dispose();
       await shared.release(sampler.adapter?.layout ?? null);
     });
+  }
+
+  /** Goes on with all of them on another device. */
+  async replace(epoch: Epoch): Promise<void> {
+    for (const { sampler } of this.#entries.values()) await sampler.place(epoch);
   }
 
   /** Ids of one session's, oldest first. */

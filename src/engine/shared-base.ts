@@ -20,14 +20,36 @@ const NO_ADAPTER = 'base';
 export const layoutKey = (layout: AdapterLayout | null): string => layout?.key ?? NO_ADAPTER;
 
 export class SharedBase {
-  readonly pool: DecodeContextPool;
+  #base: BaseModel;
+  #pool: DecodeContextPool;
   readonly #shares = new Map<string, Share>();
 
   constructor(
-    readonly base: BaseModel,
+    base: BaseModel,
     readonly decode: Decode,
   ) {
-    this.pool = new DecodeContextPool(base);
+    this.#base = base;
+    this.#pool = new DecodeContextPool(base);
+  }
+
+  get base(): BaseModel {
+    return this.#base;
+  }
+
+  get pool(): DecodeContextPool {
+    return this.#pool;
+  }
+
+  /** Goes on with the same model on another device; what was on the one before is gone. */
+  replace(base: BaseModel): void {
+    this.#base = base;
+    this.#pool = new DecodeContextPool(base);
+    for (const share of this.#shares.values()) delete share.merged;
+  }
+
+  /** whether it has clients */
+  get used(): boolean {
+    return this.#shares.size > 0;
   }
 
   /** Counts one more client of a layout. */
@@ -59,11 +81,11 @@ export class SharedBase {
   /** The weights that adapters of a layout are merged into; the caller has retained it. */
   merged(layout: AdapterLayout): Promise<MergedWeights> {
     const share = this.#shares.get(layoutKey(layout))!;
-    share.merged ??= MergedWeights.create(this.base, layout).catch((error: unknown) => {
+    const merged = (share.merged ??= MergedWeights.create(this.base, layout));
+    merged.catch(() => {
       // the next request tries again
-      delete share.merged;
-      throw error;
+      if (share.merged === merged) delete share.merged;
     });
-    return share.merged;
+    return merged;
   }
 }

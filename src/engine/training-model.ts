@@ -1,14 +1,24 @@
 /** One training run: a LoRA adapter on a base model, its gradients and its Adam moments. */
-import { RequestFailedError, type AbortedError } from '../api/contract/errors';
+import { DeviceLostError, RequestFailedError, type AbortedError } from '../api/contract/errors';
 import type { AdamParamsPayload, ForwardBackwardPayload, OptimStepPayload } from '../api/contract/types';
 import type { AdapterMatrices, OptimizerState, SavedAdapter } from '../checkpoints/catalog-types';
 import type { HostArray } from '../kernels/op';
 import type { DecoderConfig } from '../models/config';
-import { AdapterState, type Vector } from './adapter-state';
+import {
+  AdapterState,
+  freshVectors,
+  matricesOf,
+  savedVectors,
+  withMatrices,
+  type HostVectors,
+} from './adapter-state';
 import type { BaseModel } from './base-model';
-import type { Device, DeviceBuffer } from './devices/device';
+import type { Device } from './devices/device';
+import { Journal, type Job } from './journal';
 import type { AdapterLayout } from './program/adapter';
 import { optimizerTrace, trainTrace } from './program/steps';
+import type { DeviceHost, Epoch } from './recovery';
+import type { SharedBase } from './shared-base';
 import { TrainingPass, type PassRequest } from './training-pass';
 import type { Submitted, Turns, UnitOptions } from './turns';
 
@@ -18,10 +28,21 @@ export interface SavedState {
   readonly optimizer: OptimizerState | null;
 }
 
+type Results = Record<string, HostArray>;
+
+/** What a run has on the device in use. */
+interface Placed {
+  readonly base: BaseModel;
+  readonly state: AdapterState;
+  readonly turns: Turns;
+}
+
 export class TrainingModel {
-  readonly #state: AdapterState;
-  /** optimizer steps applied, and when that is known of the last one */
-  #step = 0;
+  /** the adapter as after the last completed step, and how many there were */
+  #kept: HostVectors & { readonly step: number };
+  #placed: Placed | undefined;
+  readonly #journal: Journal;
+  /** when the last optimizer step is known to have been applied or not */
   #stepped: Promise<unknown> = Promise.resolve();
   /** forward_backward calls since creation: the local clock */
   #clock = 0;
@@ -29,74 +50,104 @@ export class TrainingModel {
 
   constructor(
     readonly id: string,
-    readonly base: BaseModel,
+    private readonly shared: SharedBase,
     readonly layout: AdapterLayout,
     /** fixes the initial A matrices */
-    seed: number,
-    private readonly turns: Turns,
+    private readonly seed: number,
+    host: DeviceHost,
   ) {
-    this.#state = new AdapterState(base.device.memory, id, layout, seed);
+    this.#kept = { ...freshVectors(layout, seed), step: 0 };
+    this.#journal = new Journal(host);
+  }
+
+  get base(): BaseModel {
+    return this.shared.base;
+  }
+
+  /** Puts what is kept on a device. @throws OutOfMemoryError */
+  async place({ device, turns }: Epoch): Promise<void> {
+    const state = await AdapterState.upload(device.memory, this.layout, this.id, this.#kept);
+    this.#placed = { base: this.base, state, turns };
+  }
+
+  /** Goes on where it was, on another device. @returns how many requests were done again */
+  async replace(epoch: Epoch): Promise<number> {
+    await this.place(epoch);
+    return this.#journal.replay(epoch);
+  }
+
+  /** Runs a request of this model after those before it. @param onSubmitted called when the next may be submitted */
+  run<V, T>(job: Job<V, T>, onSubmitted: () => void): Promise<T> {
+    const result = this.#journal.run(job, onSubmitted);
+    if (job.gradients === 'clears') {
+      this.#stepped = result.then(
+        () => undefined,
+        () => undefined,
+      );
+    }
+    return result;
   }
 
   /**
    * Forward, and unless `forwardOnly` backward; gradients add up until `optimStep`. A loss that
-   * is not finite rejects `done`, and leaves the gradients as they were before the request.
+   * is not finite rejects, and leaves the gradients as they were before the request.
    */
-  async forwardBackward(
-    request: PassRequest,
-    signal?: AbortSignal,
-  ): Promise<Submitted<ForwardBackwardPayload>> {
-    const { base, layout } = this;
-    const pass = new TrainingPass({ config: base.config, adapter: layout }, request);
-    await base.plans.prepare(pass.key, () => pass.trace(), pass.sizes);
-    const runs: Promise<Record<string, HostArray>>[] = [];
-    let hasSaved = false;
-    for (let i = 0; i < pass.batches.length; i++) {
-      const run = (): Promise<Record<string, HostArray>> => {
-        if (i === 0 && !request.forwardOnly) hasSaved = this.#state.beginGradient();
-        const plan = base.plans.ready(pass.key);
-        return plan.bind(this.id, this.#state.buffers).run(pass.run(i, hasSaved));
-      };
-      // what has begun is not given up: part of a gradient is none
-      const { done } = await this.turns.submit(this.id, run, i === 0 ? this.#until(signal) : {});
-      runs.push(done);
-    }
-    const clock = ++this.#clock;
-    return { done: Promise.all(runs).then((results) => pass.answer(results, clock)) };
+  forwardBackward(request: PassRequest, signal?: AbortSignal): Job<Results[], ForwardBackwardPayload> {
+    const { id, layout } = this;
+    const pass = new TrainingPass({ config: this.base.config, adapter: layout }, request);
+    const submit = async (): Promise<Submitted<Results[]>> => {
+      const { base, state, turns } = this.#here();
+      await base.plans.prepare(pass.key, () => pass.trace(), pass.sizes);
+      const runs: Promise<Results>[] = [];
+      let hasSaved = false;
+      for (let i = 0; i < pass.batches.length; i++) {
+        const run = (): Promise<Results> => {
+          if (i === 0 && !request.forwardOnly) hasSaved = state.beginGradient();
+          return base.plans.ready(pass.key).bind(id, state.buffers).run(pass.run(i, hasSaved));
+        };
+        // what has begun is not given up: part of a gradient is none
+        const { done } = await turns.submit(id, run, i === 0 ? this.#until(signal) : {});
+        runs.push(done);
+      }
+      return { done: Promise.all(runs) };
+    };
+    const finish = (results: Results[]): ForwardBackwardPayload => pass.answer(results, ++this.#clock);
+    return { submit, finish, gradients: request.forwardOnly ? 'leaves' : 'adds' };
   }
 
   /** Applies AdamW to the accumulated gradients and clears them. */
-  async optimStep(adam: AdamParamsPayload, signal?: AbortSignal): Promise<Submitted<OptimStepPayload>> {
-    const { base, layout } = this;
+  optimStep(adam: AdamParamsPayload, signal?: AbortSignal): Job<Results, OptimStepPayload> {
+    const { id, layout } = this;
     const key = `optim/${layout.key}`;
-    await base.plans.prepare(key, () => optimizerTrace(layout));
-    // a step whose gradient was not finite does not count: the GPU has other work meanwhile
-    await this.#stepped;
-    const step = this.#step + 1;
-    const run = (): Promise<Record<string, HostArray>> => {
-      this.#state.clearsGradient();
-      return base.plans
-        .ready(key)
-        .bind(this.id, this.#state.buffers)
-        .run({
-          values: {
-            lr: adam.learningRate,
-            beta1: adam.beta1,
-            beta2: adam.beta2,
-            eps: adam.eps,
-            weight_decay: adam.weightDecay,
-            clip: adam.gradClipNorm,
-            one_minus_beta1: 1 - adam.beta1,
-            one_minus_beta2: 1 - adam.beta2,
-            bias1: 1 - adam.beta1 ** step,
-            bias2: 1 - adam.beta2 ** step,
-          },
-          read: ['norm'],
-        });
+    const before = this.#stepped;
+    const submit = async (): Promise<Submitted<Results>> => {
+      const { base, state, turns } = this.#here();
+      await base.plans.prepare(key, () => optimizerTrace(layout));
+      // a step whose gradient was not finite does not count: the device has other work meanwhile
+      await before;
+      const step = this.#kept.step + 1;
+      const run = (): Promise<Results> => {
+        state.clearsGradient();
+        return base.plans
+          .ready(key)
+          .bind(id, state.buffers)
+          .run({
+            values: {
+              lr: adam.learningRate,
+              beta1: adam.beta1,
+              beta2: adam.beta2,
+              eps: adam.eps,
+              weight_decay: adam.weightDecay,
+              clip: adam.gradClipNorm,
+              bias1: 1 - adam.beta1 ** step,
+              bias2: 1 - adam.beta2 ** step,
+            },
+            read: ['norm', 'params', 'm', 'v'],
+          });
+      };
+      return turns.submit(id, run, { ...this.#until(signal), brief: true });
     };
-    const options = { ...this.#until(signal), brief: true };
-    const submitted = await this.turns.submit(this.id, run, options);
-    const done = submitted.done.then(({ norm }): OptimStepPayload => {
+    const finish = ({ norm, params, m, v }: Results): OptimStepPayload => {
       const value = norm![0]!;
       if (!Number.isFinite(value)) {
         throw new RequestFailedError(
@@ -104,62 +155,99 @@ export class TrainingModel {
           { category: 'user' },
         );
       }
-      this.#step = step;
+      this.#kept = { ...({ params, m, v } as unknown as HostVectors), step: this.#kept.step + 1 };
       return { metrics: { 'grad_norm:mean': value } };
-    });
-    this.#stepped = done.catch(() => undefined);
-    return { done };
-  }
-
-  /** A copy of the adapter as it is now, in a buffer of its own. */
-  snapshot(): DeviceBuffer {
-    return this.#state.snapshot();
-  }
-
-  /** What a checkpoint holds, as it is when this resolves. */
-  async save(optimizer: boolean): Promise<Submitted<SavedState>> {
-    await this.#stepped;
-    const step = this.#step;
-    const { done } = await this.#state.read(optimizer ? ['params', 'm', 'v'] : ['params']);
-    return {
-      done: done.then(([matrices, m, v]) => ({
-        matrices: matrices!,
-        optimizer: optimizer ? { step, m: m!, v: v! } : null,
-      })),
     };
+    return { submit, finish, gradients: 'clears' };
+  }
+
+  /** The adapter at this request's place in the order, as a flat vector that stays as it is. */
+  snapshot(): Job<HostVectors['params'], HostVectors['params']> {
+    return this.#look(
+      ({ params }) => params,
+      (params) => params,
+    );
+  }
+
+  /** What a checkpoint holds. @param keep gets it at this request's place in the order */
+  save<T>(optimizer: boolean, keep: (state: SavedState) => Promise<T>): Job<SavedState, T> {
+    const { layout } = this;
+    return this.#look(
+      ({ params, m, v, step }) => ({
+        matrices: matricesOf(layout, params),
+        optimizer: optimizer ? { step, m: matricesOf(layout, m), v: matricesOf(layout, v) } : null,
+      }),
+      keep,
+    );
+  }
+
+  /** Asks nothing of the device: the host has what a completed step left. */
+  #look<V, T>(
+    see: (kept: HostVectors & { readonly step: number }) => V,
+    finish: Job<V, T>['finish'],
+  ): Job<V, T> {
+    const before = this.#stepped;
+    const submit = async (): Promise<Submitted<V>> => {
+      await before;
+      return { done: Promise.resolve(see(this.#kept)) };
+    };
+    return { submit, finish, gradients: 'leaves' };
   }
 
   /**
    * Goes on from a checkpoint: its adapter, and its moments and step count if they are there; no gradients.
    * @throws BadRequestError, before anything changes, if it does not fit
    */
-  async restore(saved: SavedAdapter): Promise<void> {
-    await this.#stepped;
-    this.#state.restore(saved);
-    this.#step = saved.optimizer?.step ?? 0;
+  restore(load: () => Promise<SavedAdapter>): Job<SavedAdapter, void> {
+    const submit = async (): Promise<Submitted<SavedAdapter>> => {
+      const before = this.#journal.landed;
+      const saved = await load();
+      await before;
+      return { done: Promise.resolve(saved) };
+    };
+    const finish = (saved: SavedAdapter): void => {
+      const vectors = savedVectors(this.layout, this.seed, saved);
+      this.#kept = { ...vectors, step: saved.optimizer?.step ?? 0 };
+      this.#here().state.write(vectors);
+    };
+    return { submit, finish, gradients: 'clears', alone: true };
   }
 
-  /** One of the vectors, as matrices by canonical name (A (r, in), B (out, r)). */
-  async read(vector: Vector): Promise<Map<string, Float32Array>> {
-    const { done } = await this.#state.read([vector]);
-    const [matrices] = await done;
-    return new Map([...matrices!].map(([name, { data }]) => [name, data.slice()]));
+  /** The adapter, or the gradients, as matrices by canonical name (A (r, in), B (out, r)). */
+  async read(vector: 'params' | 'grads'): Promise<Map<string, Float32Array>> {
+    await this.#stepped;
+    const matrices =
+      vector === 'params'
+        ? matricesOf(this.layout, this.#kept.params)
+        : await this.#here().state.readGradients();
+    return new Map([...matrices].map(([name, { data }]) => [name, data.slice()]));
   }
 
   /** Overwrites adapter matrices by canonical name. */
-  write(matrices: ReadonlyMap<string, Float32Array<ArrayBuffer>>): void {
-    this.#state.write(matrices);
+  write(matrices: ReadonlyMap<string, Float32Array>): void {
+    this.#kept = { ...this.#kept, params: withMatrices(this.layout, this.#kept.params, matrices) };
+    this.#here().state.writeParams(this.#kept.params);
   }
 
-  /** Drops what waits for its turn at the GPU. @param reason its rejection */
+  /** Drops what waits for its turn at the device. @param reason its rejection */
   abandon(reason: AbortedError): void {
     this.#gone.abort(reason);
   }
 
+  /** Rejects what has no answer yet: it will have none. */
+  fail(reason: unknown): void {
+    this.#journal.fail(reason);
+  }
+
   /** Frees its memory, when nothing runs any more. */
   dispose(): void {
-    this.base.plans.unbind(this.id);
-    this.#state.dispose();
+    this.#placed?.base.plans.unbind(this.id);
+    this.#placed?.state.dispose();
+  }
+
+  #here(): Placed {
+    if (!this.#placed) throw new DeviceLostError('the model is on no device yet');
+    return this.#placed;
   }
 
   /** Of a unit that may be dropped while it waits. */

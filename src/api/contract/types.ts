@@ -277,9 +277,23 @@ export interface TokenizerPayload {
   readonly tokenizerConfig: unknown;
 }
 
-/** What the engine has done and holds. */
+/** A device that went away, and what the engine did about it. */
+export interface RecoveryPayload {
+  /** ISO 8601 */
+  readonly time: string;
+  readonly from: DeviceKind;
+  readonly to: DeviceKind;
+  /** what happened to the device */
+  readonly reason: string;
+  /** requests of training runs that were done again */
+  readonly replayed: number;
+}
+
+/** What the engine has done and holds; counts are of the device in use, since it was opened. */
 export interface EngineStats {
-  readonly device: ServerCapabilities['device'];
+  readonly device: ChosenDevice;
+  /** devices that went away, oldest first */
+  readonly recoveries: readonly RecoveryPayload[];
   /** kernel launches since start */
   readonly dispatches: number;
   /** command buffers submitted since start */

@@ -104,14 +104,21 @@ export function promptTrace(model: ProgramModel, topk: boolean): Trace {
   return trace;
 }
 
-/** Global gradient norm, clipping and AdamW; output `norm` (1). Clears the gradients. */
+/** Global gradient norm, clipping and AdamW; outputs `norm` (1) and the new `params`, `m` and `v`. Clears the gradients. */
 export function optimizerTrace({ length }: AdapterLayout): Trace {
   const trace = new Trace('optim-step');
   const vector = (name: string): TensorRef => trace.state(`lora.${name}`, [length], 'f32');
   const grads = vector('grads');
   const { norm } = trace.apply(gradNorm, { grads }, {});
   trace.output('norm', norm);
-  trace.apply(adamw, { params: vector('params'), grads, m: vector('m'), v: vector('v'), norm }, {});
+  const next = trace.apply(
+    adamw,
+    { params: vector('params'), grads, m: vector('m'), v: vector('v'), norm },
+    {},
+  );
+  trace.output('params', next.params);
+  trace.output('m', next.m);
+  trace.output('v', next.v);
   return trace;
 }
 
