@@ -42,14 +42,15 @@ export async function runOpOnnx<I extends Tensors, O extends string, A>(
   const data: Record<string, HostArray> = {};
   for (const [name, t] of Object.entries<HostTensor>(inputs as Record<string, HostTensor>)) {
     refs[name] = trace.input(name, t.shape, dtypeOf(t.data));
-    data[name] = t.data;
+    // what an op writes in place is not the caller's
+    data[name] = t.data.slice() as HostArray;
   }
   const outputs = trace.apply(op, refs as unknown as I, attrs);
   for (const name of Object.keys(outputs)) trace.output(name, outputs[name as O]);
   const plan = await device.compile(trace, { capacity: values });
   try {
     const read = [...plan.lowered.outputs.keys()];
-    return (await plan.bind('test', {}).run({ values, inputs: data, read }));
+    return await plan.bind('test', {}).run({ values, inputs: data, read });
   } finally {
     plan.dispose();
   }

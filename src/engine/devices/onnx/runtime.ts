@@ -3,7 +3,7 @@ import type { InferenceSession, Tensor } from 'onnxruntime-web';
 import type { DeviceInfo } from '../../../api/contract/types';
 
 export type OrtTensor = Tensor;
-export type OrtSession = InferenceSession;
+export type OrtSession = Pick<InferenceSession, 'run' | 'release'>;
 
 export interface OnnxRuntime {
   readonly info: DeviceInfo;

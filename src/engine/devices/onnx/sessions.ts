@@ -11,6 +11,9 @@ interface Entry {
   users: number;
 }
 
+/** For a trace that is left to the host altogether: the runtime takes no graph without nodes. */
+const NOTHING: OrtSession = { run: () => Promise.resolve({}), release: () => Promise.resolve() };
+
 /** A session that a plan uses until it releases it. */
 export interface TakenSession {
   readonly session: OrtSession;
@@ -49,6 +52,7 @@ export class Sessions {
     const model = serialize(graph);
     if (files.size === 0) for (const entry of this.#entries) if (equal(entry.model, model)) return entry;
     const session = this.queue.enqueue(`compiling '${graph.name}'`, () => {
+      if (graph.nodes.length === 0) return Promise.resolve(NOTHING);
       this.counters.pipelines++;
       return this.runtime.createSession(model, files);
     });
