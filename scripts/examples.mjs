@@ -39,6 +39,8 @@ export async function openExamples() {
       entries: ['examples/index.html'],
       include: [
         'comlink',
+        '@bufbuild/protobuf',
+        '@bufbuild/protobuf/codegenv2',
         '@huggingface/tokenizers',
         '@huggingface/transformers',
         'idb',
