@@ -21,7 +21,7 @@ export interface WeightSource {
 }
 
 /**
- * Writes a sampler's model. What comes after it may run as soon as the adapter is read: the rest is the base model's.
+ * Writes a sampler's model. What comes after it may run meanwhile: nothing that is read here ever changes.
  * @throws AbortedError when `signal` fires, or the sampler is unloaded; OutOfMemoryError
  */
 export async function exportSampler(

@@ -5,6 +5,7 @@
 import { AutoModelForCausalLM, pipeline, Tensor, type PreTrainedModel } from '@huggingface/transformers';
 import { createTarDecoder } from 'modern-tar';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
+import type { LoadCallOptions } from '../../src/api/contract/backend';
 import type { OnnxExportPayload } from '../../src/api/contract/types';
 import type { Engine } from '../../src/engine/engine';
 import * as tinker from '../../src/index';
@@ -15,6 +16,7 @@ import {
   createSampler,
   crossEntropy,
   FIXTURE_NAMES,
+  gpuOf,
   GREEDY,
   loadFixture,
   openEngine,
@@ -98,6 +100,28 @@ describe('the engine and its export agree', () => {
       await engine.unloadModel(modelId);
     });
   }
+});
+
+describe('a device that goes away', () => {
+  it('is replaced, and the export written again from the start', async () => {
+    const engine = await openEngine();
+    const samplerId = await createSampler(engine, { base: 'grouped-odd' });
+    const request = { samplerId, inlineBytes: null };
+    const graph = async (options?: LoadCallOptions): Promise<Uint8Array> => {
+      const { files } = await engine.exportOnnx(request, options);
+      return new Uint8Array(await files['onnx/model.onnx']!.arrayBuffer());
+    };
+    const expected = await graph();
+    const seen: number[] = [];
+    const onProgress = ({ loaded }: ProgressEvent): void => {
+      seen.push(loaded);
+      if (seen.length === 6) gpuOf(engine).device.destroy();
+    };
+    expect(await graph({ onProgress })).toEqual(expected);
+    expect(seen.filter((loaded) => loaded === 0)).toHaveLength(2);
+    expect((await engine.stats()).recoveries).toHaveLength(1);
+    await engine.dispose();
+  });
 });
 
 describe('through the client and the worker', () => {
