@@ -103,12 +103,15 @@ export function verdictOf(subjects: readonly SubjectReport[], adapter: string, o
   }
   // an op names its kernel; programs are made of all of them, so they speak only where no op does
   const ops = failed.filter(({ kind }) => kind === 'op');
-  const kernels = new Set(
-    (ops.length > 0 ? ops : failed).flatMap(({ failures }) =>
-      failures.flatMap((f) => f.kernels.map(kernelName)),
-    ),
-  );
-  return `On ${adapter} ${quantity(kernels.size, 'kernel')} ${kernels.size === 1 ? 'is' : 'are'} wrong, or ONNX Runtime is: ${[...kernels].join(', ')}.`;
+  const told = ops.length > 0 ? ops : failed;
+  const kernels = [
+    ...new Set(told.flatMap(({ failures }) => failures.flatMap((f) => f.kernels.map(kernelName)))),
+  ];
+  if (kernels.length === 0) {
+    return `${oracle} could not run ${told.map(({ name }) => name).join(', ')}: nothing is known of ${adapter}.`;
+  }
+  const are = kernels.length === 1 ? 'is' : 'are';
+  return `On ${adapter} ${quantity(kernels.length, 'kernel')} ${are} wrong, going by ${oracle}: ${kernels.join(', ')}.`;
 }
 
 /** A kernel without its constants. */

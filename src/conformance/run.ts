@@ -252,9 +252,10 @@ async function guarded<T>({ device }: GpuContext, body: () => Promise<T>): Promi
   const [outcome] = await Promise.allSettled([body()]);
   const memory = await device.popErrorScope();
   const validation = await device.popErrorScope();
+  // what was thrown knows more, say the name of the kernel
+  if (outcome.status === 'rejected') throw outcome.reason;
   const error = memory ?? validation;
   if (error) throw new Error(`the GPU reported: ${error.message}`);
-  if (outcome.status === 'rejected') throw outcome.reason;
   return outcome.value;
 }
 

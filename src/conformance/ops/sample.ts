@@ -1,7 +1,8 @@
 /** Cases of the sampling op: one draw for every sample of a request under way. */
+import { embedding } from '../../kernels/embedding/embedding';
 import { philox4x32, unitFloat } from '../../kernels/philox';
 import { decodeStateLayout, DONE, initialDecodeState, sample } from '../../kernels/sample/sample';
-import { opCase, type Subject } from '../case';
+import { traceCase, type Subject } from '../case';
 import { exact, near, ofSum } from '../measure';
 import { SPREADS, type F32, type Random, type U32 } from '../random';
 import { plausibleTokens, type SamplingRule } from './plausible';
@@ -101,17 +102,27 @@ export const sampleSubject: Subject = {
     const stops = Uint32Array.from(random.ids(random.int(1, 16), V));
     const stop_count = random.int(0, stops.length);
     const roundings = ofSum(V) + 16;
-    return opCase(sample, {
+    const layout = { batch, sharedLogits };
+    return traceCase({
+      name: sample.name,
       about: { V, B, batch, max_steps, sharedLogits, spread, spoiled, ...rule, ...seed, stop_count },
-      inputs: {
-        logits: { shape: sharedLogits ? [1, V] : ['B', V], data: logits },
+      operands: {
+        rows: {
+          shape: sharedLogits ? [1] : ['B'],
+          data: Uint32Array.from({ length: sharedLogits ? 1 : B }, (_, b) => b),
+        },
+        logits: { shape: [logits.length / V, V], data: logits },
         state: { shape: [samples.state.length], data: samples.state, state: true },
         out_tokens: { shape: [batch * max_steps], data: new Uint32Array(batch * max_steps), state: true },
         out_logprobs: { shape: [batch * max_steps], data: new Float32Array(batch * max_steps), state: true },
         stop: { shape: [stops.length], data: stops },
       },
-      attrs: { batch, sharedLogits },
       values: { B, ...rule, ...seed, max_steps, stop_count },
+      // logits are computed, as in a program; here by a copy
+      apply: (trace, { rows, logits, ...others }) => {
+        const { h } = trace.apply(embedding, { tokens: rows, weight: logits }, {});
+        return trace.apply(sample, { ...others, logits: h }, layout);
+      },
       checks: {
         // where a logit is not finite the token means nothing; the log-probability says so
         ...(!spoiled && { state: exact, out_tokens: exact }),
