@@ -1,27 +1,62 @@
-/** What computes: the model card in the header, and the engine's counters. */
-import type { EngineStats } from '../src/index';
-import { byId, fillFacts, formatBytes, formatCount } from './dom';
+/** What computes: the model card in the header, the device and why it was chosen, and the engine's counters. */
+import type { EngineStats, GetServerCapabilitiesResponse } from '../src/index';
+import { byId, counted, fillFacts, formatBytes, formatCount } from './dom';
 import { BASE_MODEL, type Session } from './session';
+import { DEVICES, type Device } from './url-state';
 
-/** Fills the model card. */
+type ChosenDevice = GetServerCapabilitiesResponse['device'];
+
+const KINDS: Record<Device, string> = {
+  auto: 'the best there is',
+  webgpu: 'WebGPU',
+  wasm: 'WebAssembly',
+  cpu: 'native code',
+};
+
+/** Fills the model card, and says what computes. */
 export async function showModelCard(session: Session): Promise<void> {
   const { supportedModels, device } = await session.service.getServerCapabilities();
   const model = supportedModels.find(({ modelName }) => modelName === BASE_MODEL)!;
-  const kind = device.kind === 'webgpu' ? 'WebGPU' : device.kind;
   fillFacts(byId('model-card'), [
     ['Model', model.modelName],
     ['Parameters', formatCount(model.parameters)],
     ['Vocabulary', `${formatCount(model.vocabSize)} tokens`],
     ['Context', `${formatCount(model.maxContextLength)} tokens`],
-    ['Device', `${kind}, ${device.adapter}${device.software ? ' (software)' : ''}`],
+    ['Device', inWords(device)],
   ]);
+  byId('device').textContent = inWords(device);
+  byId('device-reason').textContent = `Why: ${device.reason}.`;
+  byId('device-advice').textContent = device.advice ?? '';
 }
+
+function inWords({ kind, adapter, software, threads }: ChosenDevice): string {
+  const how = software ? ' (software)' : threads === null ? '' : `, ${counted(threads, 'thread')}`;
+  return `${KINDS[kind]}, ${adapter}${how}`;
+}
+
+/** Lets the visitor choose what computes: the page starts anew with it. */
+export function offerDevices(wanted: Device): void {
+  const select = byId<HTMLSelectElement>('device-select');
+  for (const device of DEVICES) select.add(new Option(KINDS[device], device));
+  select.value = wanted;
+  select.addEventListener('change', () => {
+    const { searchParams } = new URL(location.href);
+    searchParams.set('device', select.value);
+    location.search = searchParams.toString();
+  });
+}
+
+/** What the counters count, by what computes. */
+const NAMES = {
+  gpu: { launches: 'Kernels', submits: 'Submits', compiled: 'Pipelines' },
+  graphs: { launches: 'Operators', submits: 'Graph runs', compiled: 'Graphs' },
+};
 
 /** The engine's counters, as of the last step and the one before. */
 export class EnginePanel {
   readonly #session: Session;
   #last: EngineStats | undefined;
-  /** kernels and submits of the latest training step */
+  /** launches and submits of the latest training step */
   #step: readonly [string, string] = ['–', '–'];
 
   constructor(session: Session) {
@@ -36,14 +71,15 @@ export class EnginePanel {
       this.#step = [formatCount(stats.dispatches - dispatches), formatCount(stats.submits - submits)];
     }
     this.#last = stats;
+    const names = NAMES[stats.device.kind === 'webgpu' ? 'gpu' : 'graphs'];
     fillFacts(byId('engine-stats'), [
-      ['Kernels in a step', this.#step[0]],
-      ['Submits in a step', this.#step[1]],
-      ['Kernels so far', formatCount(stats.dispatches)],
-      ['Pipelines', formatCount(stats.pipelines)],
+      [`${names.launches} in a step`, this.#step[0]],
+      [`${names.submits} in a step`, this.#step[1]],
+      [`${names.launches} so far`, formatCount(stats.dispatches)],
+      [names.compiled, formatCount(stats.pipelines)],
       ['Buffers created', formatCount(stats.bufferCreations)],
-      ['GPU memory now', formatBytes(stats.bytes)],
-      ['GPU memory at most', formatBytes(stats.peakBytes)],
+      ['Memory now', formatBytes(stats.bytes)],
+      ['Memory at most', formatBytes(stats.peakBytes)],
     ]);
   }
 }

@@ -1,7 +1,7 @@
 /** Starts the engine, shows how far it is, then hands the page to its panels. */
-import { TinkerError, WebGPUUnavailableError, type ProgressEvent } from '../src/index';
+import { DeviceUnavailableError, TinkerError, type ProgressEvent } from '../src/index';
 import { byId, counted, formatBytes, messageOf } from './dom';
-import { EnginePanel, showModelCard } from './engine-panel';
+import { EnginePanel, offerDevices, showModelCard } from './engine-panel';
 import { ImportPanel } from './import-panel';
 import { RunsPanel } from './runs-panel';
 import { SamplesPanel } from './samples-panel';
@@ -10,12 +10,12 @@ import { StoragePanel } from './storage-panel';
 import { StreamPanel } from './stream-panel';
 import { Tabs } from './tabs';
 import { TrainPanel } from './train-panel';
-import { settingsFrom } from './url-state';
+import { deviceFrom, settingsFrom } from './url-state';
 
 const PHASES: Record<ProgressEvent['phase'], string> = {
   download: 'Loading the model',
-  upload: 'Moving the model to the GPU',
-  compile: 'Compiling the kernels (the first time takes longest)',
+  upload: 'Moving the model to the device',
+  compile: 'Compiling (the first time takes longest)',
   export: 'Writing the model',
 };
 
@@ -36,9 +36,9 @@ function showError(error: unknown): void {
   console.error(error);
   byId('loading').hidden = true;
   const message = messageOf(error);
-  if (error instanceof WebGPUUnavailableError) {
-    byId('no-webgpu-reason').textContent = message;
-    byId('no-webgpu').hidden = false;
+  if (error instanceof DeviceUnavailableError) {
+    byId('no-device-reason').textContent = message;
+    byId('no-device').hidden = false;
     return;
   }
   byId('error-title').textContent =
@@ -50,7 +50,9 @@ function showError(error: unknown): void {
 
 async function start(): Promise<void> {
   const settings = settingsFrom(location.search);
-  const session = new Session(showProgress);
+  const device = deviceFrom(location.search);
+  offerDevices(device);
+  const session = new Session(device, showProgress);
   await session.open(settings.rank);
   await showModelCard(session);
 

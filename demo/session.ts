@@ -11,6 +11,7 @@ import {
   type TrainingClient,
 } from '../src/index';
 import { promptOf } from './pig-latin';
+import type { Device } from './url-state';
 
 export const BASE_MODEL = 'webtinker/pocket';
 /** Fixes the fresh adapter, so that a link to the page repeats a run. */
@@ -32,8 +33,8 @@ export class Session {
   #training!: TrainingClient;
   #rank = 0;
 
-  constructor(onProgress: (event: ProgressEvent) => void) {
-    this.service = new ServiceClient({ onProgress });
+  constructor(device: Device, onProgress: (event: ProgressEvent) => void) {
+    this.service = new ServiceClient({ device, onProgress });
     this.rest = this.service.createRestClient();
   }
 

@@ -149,7 +149,7 @@ export class TrainPanel {
     this.#stopAsked = false;
     this.#saving.clear();
     this.#busy('training');
-    this.#say('Compiling the kernels of a training step …');
+    this.#say('Compiling a training step …');
     await this.#events.onStart();
     const start = this.#step;
     this.#chart.goal = start + steps;

@@ -1,3 +1,15 @@
+import type { ServiceClientOptions } from '../src/index';
+
+/** What may compute in a page. */
+export const DEVICES = ['auto', 'webgpu', 'wasm'] as const;
+export type Device = NonNullable<ServiceClientOptions['device']>;
+
+/** The device that the address asks for. */
+export function deviceFrom(search: string): Device {
+  const wanted = new URLSearchParams(search).get('device');
+  return DEVICES.find((device) => device === wanted) ?? 'auto';
+}
+
 /** The settings of a run, kept in the address so that a link repeats it. */
 export interface Settings {
   /** LoRA rank, a power of two */

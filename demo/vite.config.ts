@@ -1,6 +1,12 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vite';
 
+/** With these the page is cross-origin isolated, and WebAssembly may use threads there. */
+const headers = {
+  'Cross-Origin-Opener-Policy': 'same-origin',
+  'Cross-Origin-Embedder-Policy': 'require-corp',
+};
+
 /** The demo: served by `npm start`, built to static files by `npm run build:demo`. */
 export default defineConfig({
   root: fileURLToPath(new URL('.', import.meta.url)),
@@ -19,6 +25,7 @@ export default defineConfig({
       'uplot',
     ],
   },
-  server: { fs: { allow: ['..'] } },
+  server: { fs: { allow: ['..'] }, headers },
+  preview: { headers },
   build: { outDir: '../dist-demo', emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 700 },
 });

@@ -1,5 +1,5 @@
 /** The demo's training tab, driven as a user would. */
-import { chromium, type Page } from 'playwright';
+import { chromium, type Browser, type Page } from 'playwright';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { browserArgs, findBrowser } from '../../scripts/find-browser.mjs';
 import { Demo, scored, shot, text } from './support/demo';
@@ -20,9 +20,9 @@ const stepOf = async (page: Page) => Number((await text(page, 'step')).split('/'
 
 describe('the demo', () => {
   test('trains, shows the loss falling, and says all seven examples afterwards', async () => {
-    const { page, complaints } = await demo.open('?steps=20');
+    const { page, complaints } = await demo.open('?steps=20&device=webgpu');
     await scored(page, 'before');
-    expect(await text(page, 'model-card')).toContain('webtinker/pocket');
+    expect(await text(page, 'model-card')).toMatch(/webtinker\/pocket[^]*WebGPU/);
     expect(await page.locator('.datum').count()).toBe(7);
     expect(await page.locator('td.target.on').count()).toBeGreaterThan(100);
     expect(await text(page, 'before-score')).toBe('0/8');
@@ -91,19 +91,74 @@ describe('the demo', () => {
     await context.close();
   });
 
-  test('says so on a page without WebGPU, and what to do', async () => {
-    const plain = await chromium.launch({
-      executablePath: findBrowser(),
-      args: [...browserArgs().filter((arg) => !WEBGPU_ARGS.includes(arg)), '--disable-features=WebGPU'],
+  describe('in a browser without WebGPU', () => {
+    let plain: Browser;
+    beforeAll(async () => {
+      const args = browserArgs().filter((arg) => !WEBGPU_ARGS.includes(arg));
+      plain = await chromium.launch({
+        executablePath: findBrowser(),
+        args: [...args, '--disable-features=WebGPU'],
+      });
     });
-    try {
-      const { page } = await demo.open('', plain);
-      await page.getByRole('heading', { name: /needs WebGPU/ }).waitFor();
-      expect(await text(page, 'no-webgpu')).toMatch(/Chrome or Edge/);
+    afterAll(() => plain.close());
+
+    test('trains as WebAssembly with threads, and says so', async () => {
+      const { page, complaints } = await demo.open('?steps=3', plain);
+      await scored(page, 'before');
+      expect(await text(page, 'device')).toMatch(/^WebAssembly, onnxruntime-web .*, \d+ threads$/);
+      expect(await text(page, 'device-reason')).toMatch(/^Why: WebGPU cannot be opened/);
+      expect(await text(page, 'device-advice')).toBe('');
+      await page.getByRole('button', { name: 'Train' }).click();
+      await scored(page, 'after');
+      expect(await text(page, 'step')).toBe('3 / 3');
+      expect(Number(await text(page, 'loss'))).toBeLessThan(1);
+      expect(await text(page, 'engine-stats')).toMatch(/Operators in a step\s+[\d,]{3,}/);
+      expect(complaints).toEqual([]);
+      await shot(page, 'demo-wasm');
+      await page.close();
+    });
+
+    test('computes on one thread where the page is not isolated, and says how to get more', async () => {
+      const context = await plain.newContext();
+      await context.route('**/*', async (route) => {
+        if (route.request().resourceType() !== 'document') return route.continue();
+        const response = await route.fetch();
+        const headers = response.headers();
+        delete headers['cross-origin-opener-policy'];
+        delete headers['cross-origin-embedder-policy'];
+        await route.fulfill({ response, headers });
+      });
+      const { page, complaints } = await demo.open('?steps=2', context);
+      await scored(page, 'before');
+      expect(await page.evaluate(() => crossOriginIsolated)).toBe(false);
+      expect(await text(page, 'device')).toMatch(/, 1 thread$/);
+      expect(await text(page, 'device-advice')).toContain('Cross-Origin-Opener-Policy: same-origin');
+      await page.getByRole('button', { name: 'Train' }).click();
+      await scored(page, 'after');
+      // of a page that a test has answered, vite's own socket is refused
+      expect(complaints.filter((text) => !/websocket/i.test(text))).toEqual([]);
+      await shot(page, 'demo-one-thread');
+      await context.close();
+    });
+
+    test('says what is missing where WebGPU is asked for, and that there is another way', async () => {
+      const { page } = await demo.open('?device=webgpu', plain);
+      await page.getByRole('heading', { name: 'Nothing here can compute' }).waitFor();
+      expect(await text(page, 'no-device')).toMatch(/WebGPU/);
       expect(await page.getByRole('button', { name: 'Train' }).isVisible()).toBe(false);
-      await shot(page, 'demo-without-webgpu');
-    } finally {
-      await plain.close();
-    }
+      await shot(page, 'demo-no-device');
+      await page.getByRole('link', { name: 'this page' }).click();
+      await scored(page, 'before');
+      await page.close();
+    });
+
+    test('starts anew on the device that is chosen', async () => {
+      const { page } = await demo.open('?steps=2', plain);
+      await scored(page, 'before');
+      await page.getByLabel('Compute on').selectOption('wasm');
+      await page.getByText("Why: device: 'wasm' was asked for.").waitFor();
+      expect(new URL(page.url()).search).toBe('?steps=2&device=wasm');
+      await page.close();
+    });
   });
 });
