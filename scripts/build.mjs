@@ -4,13 +4,16 @@
  */
 import { execFileSync } from 'node:child_process';
 import { existsSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
-import { dirname, resolve } from 'node:path';
+import { dirname, resolve, sep } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { build } from 'vite';
 
-/** Most gzipped JavaScript of the library for one platform, bytes (without ONNX Runtime and transformers.js, which load on demand). */
-const LIMIT = 150_000;
+/**
+ * Most gzipped JavaScript of the library that a platform loads to train and sample, bytes. What loads on demand is not
+ * in it: ONNX Runtime and transformers.js, which are not ours, and exports.
+ */
+const LIMITS = { browser: 160_000, node: 190_000 };
 
 /** Where each platform begins to load. */
 const ENTRIES = { browser: ['index.js', 'jax.js'], node: ['node.js', 'jax.js', 'engine-worker.js'] };
@@ -44,24 +47,26 @@ for (const file of files.filter((f) => !f.endsWith('.d.ts'))) {
   console.log(`${name} ${String(bytes.length).padStart(9)} bytes  ${String(gzipped).padStart(9)} gzipped`);
 }
 
-/** Adds a script of ours and all that it imports or starts. */
-function collect(file, found) {
-  if (found.has(file)) return;
+/** Adds a script of ours and all that it imports or starts, but for what it imports when asked to. */
+function collect(file, platform, found) {
+  // the worker of pages and what it imports lie there
+  const others = platform === 'node' && file.includes(`${sep}assets${sep}`);
+  if (others || found.has(file)) return;
   found.add(file);
-  const code = readFileSync(file, 'utf8');
+  const code = readFileSync(file, 'utf8').replaceAll(/\bimport\(["'][^"']+["']\)/g, '');
   for (const [, path] of code.matchAll(/["'](\.{1,2}\/[^"']+\.js)["']/g)) {
     const next = resolve(dirname(file), path);
-    if (existsSync(next)) collect(next, found);
+    if (existsSync(next)) collect(next, platform, found);
   }
 }
 
 for (const [platform, entries] of Object.entries(ENTRIES)) {
   const found = new Set();
-  for (const entry of entries) collect(resolve(dist, entry), found);
+  for (const entry of entries) collect(resolve(dist, entry), platform, found);
   let total = 0;
   for (const file of found) total += gzipSync(readFileSync(file)).length;
-  console.log(`JavaScript for ${platform}: ${total} bytes gzipped, of at most ${LIMIT}`);
-  if (total > LIMIT) {
+  console.log(`JavaScript for ${platform}: ${total} bytes gzipped, of at most ${LIMITS[platform]}`);
+  if (total > LIMITS[platform]) {
     console.error('The JavaScript of the library has grown over its limit.');
     process.exit(1);
   }
