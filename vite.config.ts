@@ -16,6 +16,18 @@ function browserProject() {
   };
 }
 
+/** Tests of the engine that hold whatever it computes on: they run on every kind of device. */
+const EVERY_DEVICE = [
+  'bad-input',
+  'checkpoints',
+  'decoding',
+  'losses',
+  'packing',
+  'parity',
+  'streaming',
+  'topk',
+].map((name) => `test/engine/${name}.test.ts`);
+
 export default defineConfig({
   worker: { format: 'es' },
   server: { fs: { allow: ['.'] } },
@@ -45,20 +57,35 @@ export default defineConfig({
           // one page at a time: the software adapter already uses every core
           fileParallelism: false,
           browser: browserProject(),
-          // the projects run one after the other: both want every core
+          provide: { device: 'webgpu' },
+          // the projects run one after the other: each wants every core
           sequence: { groupOrder: 0 },
         },
       },
       {
         extends: true,
         test: {
+          name: 'wasm',
+          include: EVERY_DEVICE,
+          testTimeout: 120_000,
+          hookTimeout: 120_000,
+          fileParallelism: false,
+          browser: browserProject(),
+          provide: { device: 'wasm' },
+          sequence: { groupOrder: 1 },
+        },
+      },
+      {
+        extends: true,
+        test: {
           name: 'node',
-          include: ['test/node/**/*.test.ts'],
+          include: ['test/node/**/*.test.ts', ...EVERY_DEVICE],
+          provide: { device: 'cpu' },
           environment: 'node',
           testTimeout: 240_000,
           hookTimeout: 120_000,
           fileParallelism: false,
-          sequence: { groupOrder: 1 },
+          sequence: { groupOrder: 2 },
         },
       },
     ],

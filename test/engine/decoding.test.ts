@@ -9,6 +9,7 @@ import {
   createSampler,
   crossEntropy,
   datum,
+  DEVICE,
   FIXTURE_NAMES,
   GREEDY,
   loadFixture,
@@ -325,7 +326,11 @@ describe('the distribution of samples', () => {
     const samples = await generate(samplerId, prompt, params, 8);
     expect(new Set(samples.map((s) => s.tokens.join())).size).toBe(8);
     // a request for fewer samples gives the first of them
-    expect(await generate(samplerId, prompt, params, 3)).toEqual(samples.slice(0, 3));
+    const fewer = await generate(samplerId, prompt, params, 3);
+    expect(fewer.map((s) => s.tokens)).toEqual(samples.slice(0, 3).map((s) => s.tokens));
+    // ONNX Runtime rounds otherwise when more are decoded side by side
+    if (DEVICE === 'webgpu') expect(fewer).toEqual(samples.slice(0, 3));
+    fewer.forEach((s, i) => expectClose(s.logprobs, samples[i]!.logprobs, CLOSE, `sample ${i}`));
   });
 });
 

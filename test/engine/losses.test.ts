@@ -4,7 +4,7 @@ import { RequestFailedError } from '../../src/api/contract/errors';
 import type { AdamParamsPayload, DatumPayload, ForwardBackwardPayload } from '../../src/api/contract/types';
 import type { Engine } from '../../src/engine/engine';
 import { expectClose } from '../support/compare';
-import { createModel, loadFixture, openEngine, type Fixture } from '../support/engine';
+import { createModel, loadFixture, openEngine, rolesOf, type Fixture } from '../support/engine';
 import { csr, float32, int64, loadLossCases, sumOf, worstError, type LossCase } from '../support/losses';
 
 type Request = Pick<LossCase, 'lossFn' | 'config' | 'data'>;
@@ -53,7 +53,7 @@ async function expectAsTorch(engine: Engine, fixture: Fixture, expected: LossCas
 
 const cases = { 'grouped-odd': await loadLossCases('grouped-odd'), tied: await loadLossCases('tied') };
 
-for (const role of [undefined, { kind: 'gpu', subgroups: false }] as const) {
+for (const role of rolesOf({ kind: 'gpu', subgroups: false })) {
   describe(`as torch.autograd${role ? `, on a ${role.kind} adapter` : ''}`, () => {
     let engine: Engine;
     beforeAll(async () => {

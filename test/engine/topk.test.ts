@@ -10,13 +10,14 @@ import {
   loadFixture,
   nextTokenLogprobs,
   openEngine,
+  rolesOf,
   type Fixture,
 } from '../support/engine';
 import { ranked } from '../support/sampling';
 
 const K = 5;
 
-for (const role of [undefined, { kind: 'gpu', subgroups: true }] as const) {
+for (const role of rolesOf({ kind: 'gpu', subgroups: true })) {
   describe(`the likeliest tokens of a prompt${role ? `, on a ${role.kind} adapter` : ''}`, () => {
     let engine: Engine;
     let fixture: Fixture;

@@ -1,25 +1,34 @@
-/** The real engine on the page's GPU, with the tiny checkpoints of `test/fixtures/models` as its models. */
+/** The real engine on a device of this place, with the tiny checkpoints of `test/fixtures/models` as its models. */
 import type { Backend } from '../../src/api/contract/backend';
-import type { DatumPayload, LoraConfigPayload, SamplingParamsPayload } from '../../src/api/contract/types';
+import { inject } from 'vitest';
+import type {
+  DatumPayload,
+  DeviceKind,
+  LoraConfigPayload,
+  SamplingParamsPayload,
+} from '../../src/api/contract/types';
 import { Catalog } from '../../src/checkpoints/catalog';
 import { MemoryStore } from '../../src/checkpoints/memory-store';
 import type { Store } from '../../src/checkpoints/store';
 import type { ResolveModel } from '../../src/engine/bases';
+import type { DeviceOpener } from '../../src/engine/devices/device';
 import type { GpuContext } from '../../src/engine/devices/webgpu/plan';
 import { WebGpuDevice, webgpuOpener } from '../../src/engine/devices/webgpu/webgpu-device';
 import { Engine, type EngineOptions } from '../../src/engine/engine';
 import { loadModel } from '../../src/models/load';
 import { parseSafetensors } from '../../src/models/safetensors';
+import { fetchHere, fixtureUrl, readFixture } from './files';
 
 export const FIXTURE_NAMES = ['untied', 'tied', 'grouped-odd', 'llama3-rope', 'wide-heads'] as const;
 export type FixtureName = (typeof FIXTURE_NAMES)[number];
 
-const folder = (name: FixtureName): string => `/test/fixtures/models/${name}/`;
+const folder = (name: FixtureName): string => `models/${name}/`;
 
-const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, folder(name)]));
+const modelSources = Object.fromEntries(FIXTURE_NAMES.map((name) => [name, fixtureUrl(folder(name))]));
 
 /** Finds the fixtures, and the built-in models. */
-export const resolveFixture: ResolveModel = (name, options) => loadModel(name, { ...options, modelSources });
+export const resolveFixture: ResolveModel = (name, options) =>
+  loadModel(name, { ...options, modelSources, fetch: fetchHere });
 
 /** What the page's adapter is to be taken for; the kernels then chosen run on the real one. */
 export interface AdapterRole {
@@ -43,6 +52,24 @@ function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
   return { requestAdapter } as GPU;
 }
 
+declare module 'vitest' {
+  interface ProvidedContext {
+    /** what the tests of this project compute on; see vite.config.ts */
+    readonly device: DeviceKind;
+  }
+}
+
+/** What the engines of this run compute on. */
+export const DEVICE: DeviceKind = inject('device');
+
+const ONNX_OPENERS: readonly DeviceOpener[] = import.meta.env.SSR
+  ? [(await import('../../src/engine/devices/onnx/native')).nativeOpener()]
+  : [(await import('../../src/engine/devices/onnx/wasm')).wasmOpener()];
+
+/** Kinds of adapter that a test runs for: this page's own, and others whose kernels it has. */
+export const rolesOf = <R extends AdapterRole>(...others: readonly R[]): readonly (R | undefined)[] =>
+  DEVICE === 'webgpu' ? [undefined, ...others] : [undefined];
+
 export interface OpenOptions extends Partial<EngineOptions> {
   readonly role?: AdapterRole | undefined;
   readonly store?: Store;
@@ -58,15 +85,18 @@ export async function openEngine({
   ...others
 }: OpenOptions = {}): Promise<Engine> {
   const engine = await Engine.create({
-    devices: [webgpuOpener(role && gpuInRole(role))],
-    device: 'webgpu',
+    devices: [webgpuOpener(role && gpuInRole(role)), ...ONNX_OPENERS],
+    device: role ? 'webgpu' : DEVICE,
     storage: { kind: store.kind, open: () => Catalog.open(store) },
     resolveModel: resolveFixture,
+    fetch: fetchHere,
     ...others,
   });
-  gpuOf(engine).device.addEventListener('uncapturederror', ({ error }) =>
-    reportError(new Error(`the GPU reported: ${error.message}`)),
-  );
+  if (engine.device instanceof WebGpuDevice) {
+    engine.device.context.device.addEventListener('uncapturederror', ({ error }) =>
+      reportError(new Error(`the GPU reported: ${error.message}`)),
+    );
+  }
   return engine;
 }
 
@@ -126,21 +156,15 @@ interface ExpectedFile {
   readonly greedy: Fixture['greedy'];
 }
 
-async function read(url: string): Promise<Response> {
-  const response = await fetch(url);
-  if (!response.ok) throw new Error(`${url}: HTTP ${response.status}`);
-  return response;
-}
-
-async function matrices(url: string): Promise<Matrices> {
-  const { tensors } = parseSafetensors(await (await read(url)).arrayBuffer(), url);
+async function matrices(path: string): Promise<Matrices> {
+  const { tensors } = parseSafetensors(await (await readFixture(path)).arrayBuffer(), path);
   return new Map([...tensors].map(([name, { data }]) => [name, data]));
 }
 
 export async function loadFixture(name: FixtureName): Promise<Fixture> {
   const at = folder(name);
-  const expected = (await (await read(`${at}expected.json`)).json()) as ExpectedFile;
-  const config = (await (await read(`${at}config.json`)).json()) as Record<string, number | null>;
+  const expected = (await (await readFixture(`${at}expected.json`)).json()) as ExpectedFile;
+  const config = (await (await readFixture(`${at}config.json`)).json()) as Record<string, number | null>;
   const [adapter, gradients, plain, clipped] = await Promise.all(
     ['adapter', 'gradients', 'final-plain', 'final-clipped'].map((f) => matrices(`${at}${f}.safetensors`)),
   );

@@ -3,6 +3,7 @@ import type { DatumPayload, LossFnName, TensorPayload } from '../../src/api/cont
 import { parseSafetensors } from '../../src/models/safetensors';
 import { relativeError } from './compare';
 import type { Matrices } from './engine';
+import { readFixture } from './files';
 
 export interface LossCase {
   readonly name: string;
@@ -67,9 +68,9 @@ export function csr({ dtype, shape, data }: TensorPayload): TensorPayload {
 
 /** The cases of a model. */
 export async function loadLossCases(model: string): Promise<ReadonlyMap<string, LossCase>> {
-  const at = `/test/fixtures/losses/${model}`;
-  const { data, cases } = (await (await fetch(`${at}.json`)).json()) as LossFile;
-  const { tensors } = parseSafetensors(await (await fetch(`${at}.safetensors`)).arrayBuffer(), at);
+  const at = `losses/${model}`;
+  const { data, cases } = (await (await readFixture(`${at}.json`)).json()) as LossFile;
+  const { tensors } = parseSafetensors(await (await readFixture(`${at}.safetensors`)).arrayBuffer(), at);
   const matrix = (rows: number[][], make: typeof int64): TensorPayload =>
     make(rows.flat(), [rows.length, rows[0]!.length]);
   const inputsOf = (

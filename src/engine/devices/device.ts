@@ -58,7 +58,7 @@ export interface RunOptions {
   /** dynamic sizes (≤ the plan's capacities) and scalars */
   readonly values: RunValues;
   readonly inputs?: Readonly<Record<string, HostArray>>;
-  /** names of outputs to read back */
+  /** names of outputs to read back, into arrays that are the caller's: later runs do not change them */
   readonly read?: readonly string[];
   /** how many times to replay the plan before reading back (decode steps); default 1 */
   readonly repeat?: number;
@@ -124,7 +124,10 @@ export interface Device {
    * in every plan, and never takes memory.
    */
   readonly mergesAdapters: boolean;
-  /** settles when the device is gone, unless by `dispose` */
+  /**
+   * Settles when the device is gone, unless by `dispose`. What was asked of it and is not done rejects then, and so
+   * does whatever is asked later.
+   */
   readonly lost: Promise<DeviceLoss>;
   /** called with what the device complains of outside any call; results since then are not to be trusted */
   onFault: ((message: string) => void) | undefined;
