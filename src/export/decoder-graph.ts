@@ -99,8 +99,7 @@ class Decoder {
   #angles(positions: Value): readonly [Value, Value] {
     const { g } = this;
     const rows = g.node('Gather', [this.weight(ROPE_TABLE), positions], { axis: 0 });
-    const [cos, sin] = this.#halves(g.node('Unsqueeze', [rows, g.i64([1])]));
-    return [cos, sin];
+    return this.#halves(g.node('Unsqueeze', [rows, g.i64([1])]));
   }
 
   #halves(x: Value): [Value, Value] {
