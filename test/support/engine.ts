@@ -37,7 +37,7 @@ export interface AdapterRole {
 }
 
 /** The page's GPU, describing itself as another kind and without what that lacks. */
-function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
+export function gpuInRole({ kind, subgroups }: AdapterRole): GPU {
   const requestAdapter: GPU['requestAdapter'] = async (options) => {
     const adapter = await navigator.gpu.requestAdapter(options);
     if (!adapter) return null;
