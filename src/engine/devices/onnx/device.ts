@@ -29,6 +29,7 @@ export class OnnxDevice implements Device {
   onFault: ((message: string) => void) | undefined;
   readonly #queue: WorkQueue;
   readonly #sessions: Sessions;
+  #disposed = false;
 
   constructor(readonly runtime: OnnxRuntime) {
     this.info = runtime.info;
@@ -39,6 +40,7 @@ export class OnnxDevice implements Device {
   }
 
   async compile(trace: Trace, { capacity, constants = {}, resident }: CompileOptions): Promise<OnnxPlan> {
+    this.#queue.check();
     const { runtime, memory, counters } = this;
     const files = resident && runtime.copiesInputs ? contentsOf(trace, constants) : NO_FILES;
     const lowered = lowerTrace(trace, new Set(files.keys()));
@@ -52,9 +54,12 @@ export class OnnxDevice implements Device {
   }
 
   async dispose(): Promise<void> {
+    if (this.#disposed) return;
+    this.#disposed = true;
     this.#queue.close('the device was disposed');
     await this.#sessions.dispose();
     this.memory.dispose();
+    if (!this.#queue.broken) this.runtime.dispose();
   }
 }
 

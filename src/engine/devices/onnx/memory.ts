@@ -26,7 +26,6 @@ export class OnnxMemory implements DeviceMemory {
   ) {}
 
   async allocate<T>(what: string, make: () => T): Promise<T> {
-    this.queue.check();
     const batch: OnnxBuffer[] = [];
     this.#batch = batch;
     try {
@@ -41,6 +40,7 @@ export class OnnxMemory implements DeviceMemory {
   }
 
   storage(label: string, bytes: number): OnnxBuffer {
+    this.queue.check();
     const size = Math.max(4, Math.ceil(bytes / 4) * 4);
     let data: ArrayBuffer;
     try {

@@ -45,5 +45,6 @@ async function openRuntime({ threads = availableParallelism() }: NativeOptions):
     writesInto: true,
     copiesInputs: false,
     survives: () => true,
+    dispose: () => undefined,
   };
 }

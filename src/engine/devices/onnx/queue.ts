@@ -5,6 +5,7 @@ import type { DeviceLoss } from '../device';
 export class WorkQueue {
   #tail: Promise<unknown> = Promise.resolve();
   #loss: DeviceLoss | undefined;
+  #broken = false;
   #lose!: (loss: DeviceLoss) => void;
   readonly lost = new Promise<DeviceLoss>((resolve) => {
     this.#lose = resolve;
@@ -43,10 +44,16 @@ export class WorkQueue {
     this.#loss ??= { message };
   }
 
+  /** Whether the runtime has broken down. */
+  get broken(): boolean {
+    return this.#broken;
+  }
+
   #typed(what: string, error: unknown): unknown {
     if (error instanceof OutOfMemoryError || error instanceof DeviceLostError) return error;
     const message = error instanceof Error ? error.message : String(error);
     if (!this.survives(error)) {
+      this.#broken = true;
       this.#loss = { message: `ONNX Runtime broke down in ${what}: ${message}` };
       this.#lose(this.#loss);
       return new DeviceLostError(this.#loss.message, { cause: error });
@@ -55,9 +62,9 @@ export class WorkQueue {
   }
 }
 
-/** What runtimes and JavaScript say when there is no more memory. */
+/** What runtimes and JavaScript say when there is no more memory, or could never be: a size beyond 32 bits. */
 const NO_MEMORY =
-  /bad_alloc|bad allocation|allocat\w* (failed|memory)|out of memory|invalid array (buffer )?length/i;
+  /bad_alloc|bad allocation|allocat\w* (failed|memory|a buffer)|out of memory|invalid array (buffer )?length|SafeInt/i;
 
 export const isOutOfMemory = (error: unknown): boolean =>
   error instanceof Error && NO_MEMORY.test(error.message);

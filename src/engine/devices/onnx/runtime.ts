@@ -16,4 +16,6 @@ export interface OnnxRuntime {
   readonly copiesInputs: boolean;
   /** Whether the runtime can go on after this error. */
   survives(error: unknown): boolean;
+  /** Called when the device is disposed, unless the runtime broke down. */
+  dispose(): void;
 }

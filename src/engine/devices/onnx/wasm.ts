@@ -1,19 +1,27 @@
 /** ONNX Runtime as WebAssembly: the package onnxruntime-web, in any browser and in Node. */
 import type * as Ort from 'onnxruntime-web/wasm';
 import { DeviceUnavailableError } from '../../../api/contract/errors';
+import { Graph } from '../../../onnx/graph';
+import { serialize } from '../../../onnx/serialize';
 import type { DeviceOpener } from '../device';
 import { OnnxDevice } from './device';
 import type { OnnxRuntime } from './runtime';
 
 export interface WasmOptions {
-  /** Most threads; default: as many as the processor has cores. One where memory cannot be shared. */
+  /** Most threads; default: as many as the processor has cores, up to 8. One where memory cannot be shared. */
   readonly threads?: number;
-  /** reads a file of this package; given in Node, whose `fetch` does not, and where this build has one thread only */
-  readonly readFile?: (address: URL) => Promise<Uint8Array>;
+  /** How to read the runtime's file where the platform's own `fetch` cannot (Node: a file on the disk). */
+  readonly fetch?: typeof fetch;
 }
 
 /** Threads beyond which a step of the models that fit here gains nothing. */
 const MOST_THREADS = 8;
+
+/** Milliseconds that the runtime may take to start its threads; a page may forbid the workers that they are. */
+const START_LIMIT = 30_000;
+
+const ADVICE =
+  'This page may use one thread only. To allow more, serve it with the headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`.';
 
 /** Opens ONNX Runtime as WebAssembly; its files are loaded only then. */
 export const wasmOpener = (options: WasmOptions = {}): DeviceOpener => ({
@@ -34,64 +42,93 @@ const binary = (): URL =>
     import.meta.url,
   );
 
+interface Instance {
+  readonly ort: typeof Ort;
+  readonly threads: number;
+}
+
 /** Instances whose device was disposed: a module is never unloaded, so they are used again. */
-const idle: (typeof Ort)[] = [];
+const idle: Instance[] = [];
 let loaded = 0;
 
-/** An instance of the runtime with memory of its own. */
-async function loadRuntime(): Promise<typeof Ort> {
-  const known = idle.pop();
-  if (known) return known;
+async function openRuntime({ threads: most = MOST_THREADS, fetch }: WasmOptions): Promise<OnnxRuntime> {
+  const shared = canShare();
+  const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
+  const wanted = shared ? Math.max(1, Math.min(most, cores)) : 1;
+  const instance = await start(wanted, fetch).catch((error: unknown) => {
+    if (wanted === 1) throw error;
+    return start(1, fetch);
+  });
+  const { ort, threads } = instance;
+  return {
+    info: {
+      kind: 'wasm',
+      adapter: `onnxruntime-web ${ort.env.versions.web ?? ''}`.trim(),
+      software: false,
+      threads,
+      advice: threads === 1 && most > 1 && cores > 1 ? ADVICE : null,
+    },
+    Tensor: ort.Tensor,
+    createSession: (model, files) =>
+      ort.InferenceSession.create(model, {
+        executionProviders: ['wasm'],
+        externalData: [...files].map(([path, data]) => ({ path, data: new Uint8Array(data) })),
+      }),
+    writesInto: false,
+    copiesInputs: true,
+    survives: (error) => !isBroken(error),
+    dispose: () => idle.push(instance),
+  };
+}
+
+/** Whether threads may share memory here. */
+function canShare(): boolean {
+  if (!globalThis.crossOriginIsolated) return false;
+  try {
+    new WebAssembly.Memory({ initial: 1, maximum: 1, shared: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/**
+ * An instance of the runtime that has memory of its own, and computes.
+ * @throws DeviceUnavailableError
+ */
+async function start(threads: number, fetch: WasmOptions['fetch']): Promise<Instance> {
+  const known = idle.findIndex((instance) => instance.threads === threads);
+  if (known >= 0) return idle.splice(known, 1)[0]!;
   const address = script();
   // another address is another instance: one that broke down stays broken
   if (loaded++ > 0) address.searchParams.set('instance', String(loaded));
   try {
-    return (await import(/* @vite-ignore */ /* webpackIgnore: true */ address.href)) as typeof Ort;
+    const ort = (await import(/* @vite-ignore */ /* webpackIgnore: true */ address.href)) as typeof Ort;
+    const { wasm } = ort.env;
+    wasm.numThreads = threads;
+    wasm.initTimeout = START_LIMIT;
+    if (fetch) wasm.wasmBinary = await (await fetch(binary().href)).arrayBuffer();
+    else wasm.wasmPaths = { wasm: binary().href };
+    const session = await ort.InferenceSession.create(serialize(smallest()), {
+      executionProviders: ['wasm'],
+    });
+    await session.release();
+    return { ort, threads };
   } catch (error) {
     throw new DeviceUnavailableError(
-      `ONNX Runtime cannot be loaded from ${address.href}. Serve the files of this package beside its scripts.`,
+      `ONNX Runtime cannot be started from ${address.href} and ${binary().href}. Serve the files of this package beside its scripts, and let the page run WebAssembly.`,
       { cause: error },
     );
   }
 }
 
-/** How to get more threads. */
-const ADVICE = {
-  page: 'This page may use one thread only. To allow more, serve it with the headers `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`.',
-  node: 'WebAssembly computes on one thread in Node; with the package onnxruntime-node, native code computes on all.',
-};
-
-async function openRuntime({ threads: most = MOST_THREADS, readFile }: WasmOptions): Promise<OnnxRuntime> {
-  const ort = await loadRuntime();
-  const shared = globalThis.crossOriginIsolated;
-  const cores = globalThis.navigator?.hardwareConcurrency ?? 1;
-  const threads = shared ? Math.max(1, Math.min(most, cores)) : 1;
-  const { env, InferenceSession, Tensor } = ort;
-  env.wasm.numThreads = threads;
-  if (readFile) env.wasm.wasmBinary = await readFile(binary());
-  else env.wasm.wasmPaths = { wasm: binary().href };
-  return {
-    info: {
-      kind: 'wasm',
-      adapter: `onnxruntime-web ${env.versions.web ?? ''}`.trim(),
-      software: false,
-      threads,
-      advice: shared || most === 1 ? null : ADVICE[readFile ? 'node' : 'page'],
-    },
-    Tensor,
-    createSession: (model, files) =>
-      InferenceSession.create(model, {
-        executionProviders: ['wasm'],
-        // errors: what it warns of is how graphs of ours are made
-        logSeverityLevel: 3,
-        externalData: [...files].map(([path, data]) => ({ path, data: new Uint8Array(data) })),
-      }),
-    writesInto: false,
-    copiesInputs: true,
-    survives: (error) => !broken(error),
-  };
+/** A graph that shows that the runtime has started. */
+function smallest(): Graph {
+  const graph = new Graph('start');
+  graph.output('y', graph.input('x', 'f32', [1]), [1]);
+  return graph;
 }
 
 /** Whether an error left the instance in pieces: a trap, an abort, or an exception of C++ that nobody caught. */
-const broken = (error: unknown): boolean =>
+const isBroken = (error: unknown): boolean =>
   error instanceof WebAssembly.RuntimeError || typeof error === 'number' || /abort/i.test(String(error));
