@@ -23,7 +23,7 @@ export interface PatchedCache extends Deferred {
 }
 
 /** The columns of a run of heads: (rows, count·headDim). */
-function columnsOf(graph: Graph, { value, perRow, first, count }: HeadRun, headDim: number): Value {
+function runOf(graph: Graph, { value, perRow, first, count }: HeadRun, headDim: number): Value {
   if (count === perRow) return value;
   return slice(graph, value, 1, first * headDim, (first + count) * headDim);
 }
@@ -38,7 +38,7 @@ export function kvAppendOnnx(
   const rows = on.value(inputs.rows);
   const patched = (ref: TensorRef, run: HeadRun): PatchedCache => {
     const cache = on.value(ref);
-    const values = columnsOf(graph, run, attrs.headDim);
+    const values = runOf(graph, run, attrs.headDim);
     const whole = (): Value => {
       // −1 means the last row: one behind the end takes what nobody keeps
       const longer = graph.node('Pad', [cache, graph.i64([0, 0, 1, 0])]);
@@ -171,7 +171,7 @@ export function attentionCachedOnnx(
   const values = stretches(inputs.cache_v, newV);
 
   // (B, KV, G, headDim), and for the keys that all read (KV, B·G, headDim)
-  const columns = columnsOf(graph, headRuns(inputs.qkv, attrs, on).q, headDim);
+  const columns = runOf(graph, headRuns(inputs.qkv, attrs, on).q, headDim);
   const scaled = mul(graph, columns, graph.f32(scaleOf(attrs)));
   const q = reshape(graph, scaled, [-1, kvHeads, group, headDim]);
   const swapped = (x: Value): Value => transpose(graph, x, [1, 0, 2, 3]);

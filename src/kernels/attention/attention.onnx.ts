@@ -4,9 +4,9 @@
  * the same softmax, which reads less memory than exp(score − lse) would.
  */
 import type { Graph, Value } from '../../onnx/graph';
-import { add, concat, mul, reduce, reshape, sub, transpose } from '../operators';
+import { columns, type Columns } from '../columns';
+import { add, mul, reduce, reshape, sub, transpose } from '../operators';
 import type { Deferred, OnnxLowering, TensorRef } from '../op';
-import { stackedHeads, type StackedHeads } from '../rope/rope.onnx';
 import { scaleOf, type AttentionAttrs, type HeadAttrs } from './heads';
 import { Padding, type HeadRun } from './padding.onnx';
 
@@ -16,20 +16,24 @@ export function headRuns(
   { heads, kvHeads, headDim }: HeadAttrs,
   on: OnnxLowering,
 ): Record<'q' | 'k' | 'v', HeadRun> {
-  const parts = on.parts<StackedHeads>(qkv, 'stacked-heads');
-  const all = heads + 2 * kvHeads;
-  const lead = parts ? { value: parts.lead, perRow: heads + kvHeads } : { value: on.value(qkv), perRow: all };
-  const rest = parts
-    ? {
-        value: parts.rest.value,
-        perRow: parts.rest.width / headDim,
-        first: parts.rest.column / headDim,
-      }
-    : { ...lead, first: heads + kvHeads };
+  const left = on.parts<Columns>(qkv, 'columns');
+  /** the run in the one part that has all of it */
+  const find = (first: number, count: number): HeadRun | undefined => {
+    let before = 0;
+    for (const [i, value] of (left?.parts ?? []).entries()) {
+      const perRow = left!.widths[i]! / headDim;
+      const within = first - before;
+      if (within >= 0 && within + count <= perRow) return { value, perRow, first: within, count };
+      before += perRow;
+    }
+    return undefined;
+  };
+  const run = (first: number, count: number): HeadRun =>
+    find(first, count) ?? { value: on.value(qkv), perRow: heads + 2 * kvHeads, first, count };
   return {
-    q: { ...lead, first: 0, count: heads },
-    k: { ...lead, first: heads, count: kvHeads },
-    v: { ...rest, count: kvHeads },
+    q: run(0, heads),
+    k: run(heads, kvHeads),
+    v: run(heads + kvHeads, kvHeads),
   };
 }
 
@@ -97,7 +101,7 @@ export function attentionBackwardOnnx(
   inputs: { qkv: TensorRef; segments: TensorRef; out: TensorRef; d_out: TensorRef },
   attrs: AttentionAttrs,
   on: OnnxLowering,
-): { d_qkv: StackedHeads } {
+): { d_qkv: Columns } {
   const { graph } = on;
   const { heads, kvHeads, headDim } = attrs;
   const padded = new Padded(graph, inputs.qkv, inputs.segments, attrs, on);
@@ -116,8 +120,10 @@ export function attentionBackwardOnnx(
   const dScores = mul(graph, probabilities, sub(graph, dP, delta));
   const dQ = mul(graph, graph.node('MatMul', [dScores, k]), scale);
   const dK = mul(graph, graph.node('MatMul', [padded.turned(dScores), q]), scale);
-  const lead = [places.gather(dQ, heads, headDim), places.gather(dK, kvHeads, headDim)];
-  const value = places.gather(dV, kvHeads, headDim);
-  const rest = { value, width: kvHeads * headDim, column: 0 };
-  return { d_qkv: stackedHeads(graph, concat(graph, lead, 1), rest) };
+  const parts = [
+    places.gather(dQ, heads, headDim),
+    places.gather(dK, kvHeads, headDim),
+    places.gather(dV, kvHeads, headDim),
+  ];
+  return { d_qkv: columns(graph, parts, [heads * headDim, kvHeads * headDim, kvHeads * headDim]) };
 }

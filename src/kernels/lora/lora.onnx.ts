@@ -1,11 +1,11 @@
 /**
  * Adapters in a graph. The merged weight is left in parts, so that it never takes memory: whoever multiplies by it
- * adds scale·(x·Aᵀ)·Bᵀ to x·Wᵀ. Row groups are handled at once: u = x·Aᵀ has the columns of all of them, and B is
- * spread to a matrix whose row n is zero outside the columns of its group. That is a few more products, but of the
- * small matrices, and spares taking the wide ones apart.
+ * adds scale·(x·Aᵀ)·Bᵀ to x·Wᵀ. What belongs to row groups (q, k, v; gate, up) is left side by side, since those who
+ * read it want it apart.
  */
 import type { Graph, Value } from '../../onnx/graph';
-import { add, concat, gemm, reshape, split } from '../operators';
+import { columns, columnsOf, type Columns } from '../columns';
+import { add, concat, gemm, split } from '../operators';
 import type { Deferred, OnnxLowering, TensorRef } from '../op';
 import type { LoraAttrs, LoraGradientInputs } from './lora';
 
@@ -13,30 +13,42 @@ import type { LoraAttrs, LoraGradientInputs } from './lora';
 export interface LoraMerged extends Deferred {
   readonly kind: 'lora-merged';
   /** x (T, K) → x·(weight + scale·B·A)ᵀ (+ addend), (T, N) */
-  forward(x: Value, addend: Value | undefined): Value;
+  forward(x: Value, addend: Value | undefined): Value | Columns;
   /** dy (T, N) → dy·(weight + scale·B·A) (+ addend), (T, K) */
-  backward(dy: Value, addend: Value | undefined): Value;
+  backward(dy: TensorRef, addend: Value | undefined): Value;
 }
 
-/** B (N, r) as (N, G·r): the row groups' blocks, one below the other and each further to the right. */
-function blocks(graph: Graph, b: Value, { rank, groups }: LoraAttrs): Value {
-  if (groups.length === 1) return b;
-  return graph.once(`lora blocks ${b.name}`, () => {
-    const sizes = groups.map((end, g) => end - (groups[g - 1] ?? 0));
-    const rows = split(graph, b, 0, sizes).map((part, g) =>
-      graph.node('Pad', [part, graph.i64([0, g * rank, 0, (groups.length - 1 - g) * rank])]),
-    );
-    return concat(graph, rows, 0);
-  });
-}
+/** Rows of each group. */
+const sizesOf = ({ groups }: LoraAttrs): number[] => groups.map((end, g) => end - (groups[g - 1] ?? 0));
+
+/** B (N, r), group by group. */
+const blocks = (graph: Graph, b: Value, attrs: LoraAttrs): readonly Value[] =>
+  graph.once(`lora blocks of ${b.name}`, () => split(graph, b, 0, sizesOf(attrs)));
+
+/** The columns of u or v that belong to each group, (T, r). */
+const byGroup = (graph: Graph, x: Value, { rank, groups }: LoraAttrs): readonly Value[] =>
+  graph.once(`lora groups of ${x.name}`, () =>
+    split(
+      graph,
+      x,
+      1,
+      groups.map(() => rank),
+    ),
+  );
 
 /** u = x·Aᵀ (T, G·r), which forward and gradients share. */
 const inward = (graph: Graph, x: Value, a: Value): Value =>
   graph.once(`lora ${x.name}·${a.name}ᵀ`, () => gemm(graph, x, a, { transB: true }));
 
 /** dy·B (T, G·r), which backward and gradients share. */
-const outward = (graph: Graph, dy: Value, b: Value, attrs: LoraAttrs): Value =>
-  graph.once(`lora ${dy.name}·${b.name}`, () => gemm(graph, dy, blocks(graph, b, attrs)));
+function outward(dy: TensorRef, b: Value, attrs: LoraAttrs, on: OnnxLowering): Value {
+  const { graph } = on;
+  const parts = columnsOf(dy, sizesOf(attrs), on);
+  return graph.once(`lora ${parts.map(({ name }) => name).join()}·${b.name}`, () => {
+    const products = blocks(graph, b, attrs).map((block, g) => gemm(graph, parts[g]!, block));
+    return concat(graph, products, 1);
+  });
+}
 
 export function loraMergeOnnx(
   inputs: { weight: TensorRef; a: TensorRef; b: TensorRef },
@@ -45,18 +57,32 @@ export function loraMergeOnnx(
 ): { merged: LoraMerged } {
   const { graph } = on;
   const [weight, a, b] = [on.value(inputs.weight), on.value(inputs.a), on.value(inputs.b)];
+  const sizes = sizesOf(attrs);
   const alpha = attrs.scale;
   return {
     merged: {
       kind: 'lora-merged',
-      whole: () => gemm(graph, blocks(graph, b, attrs), a, { alpha, add: weight }),
+      whole: () => {
+        const rows = split(
+          graph,
+          a,
+          0,
+          sizes.map(() => attrs.rank),
+        );
+        const products = blocks(graph, b, attrs).map((block, g) => gemm(graph, block, rows[g]!, { alpha }));
+        return add(graph, weight, concat(graph, products, 0));
+      },
       forward: (x, addend) => {
-        const own = gemm(graph, x, weight, { transB: true, add: addend });
-        return gemm(graph, inward(graph, x, a), blocks(graph, b, attrs), { transB: true, alpha, add: own });
+        const own = split(graph, gemm(graph, x, weight, { transB: true, add: addend }), 1, sizes);
+        const u = byGroup(graph, inward(graph, x, a), attrs);
+        const sums = blocks(graph, b, attrs).map((block, g) =>
+          gemm(graph, u[g]!, block, { transB: true, alpha, add: own[g] }),
+        );
+        return sums.length === 1 ? sums[0]! : columns(graph, sums, sizes);
       },
       backward: (dy, addend) => {
-        const own = gemm(graph, dy, weight, { add: addend });
-        return gemm(graph, outward(graph, dy, b, attrs), a, { alpha, add: own });
+        const own = gemm(graph, on.value(dy), weight, { add: addend });
+        return gemm(graph, outward(dy, b, attrs, on), a, { alpha, add: own });
       },
     },
   };
@@ -68,21 +94,16 @@ export function loraGradientsOnnx(
   on: OnnxLowering,
 ): { grad_a: Value; grad_b: Value } {
   const { graph } = on;
-  const [x, dy, a, b] = [on.value(inputs.x), on.value(inputs.dy), on.value(inputs.a), on.value(inputs.b)];
+  const [x, a, b] = [on.value(inputs.x), on.value(inputs.a), on.value(inputs.b)];
   const [gradA, gradB] = [on.value(inputs.grad_a), on.value(inputs.grad_b)];
-  const { groups, rank, scale: alpha } = attrs;
-  const transposed = { transA: true, alpha };
-  const grad_a = gemm(graph, outward(graph, dy, b, attrs), x, { ...transposed, add: gradA });
-  const u = inward(graph, x, a);
-  if (groups.length === 1) return { grad_a, grad_b: gemm(graph, dy, u, { ...transposed, add: gradB }) };
-  // (N, G·r): row n by the columns of every group; its own are kept
-  const every = reshape(graph, gemm(graph, dy, u, transposed), [-1, rank]);
-  const own = graph.once(`lora own ${groups.join()}`, () => {
-    const rows = groups.flatMap((end, g) => {
-      const start = groups[g - 1] ?? 0;
-      return Array.from({ length: end - start }, (_, n) => (start + n) * groups.length + g);
-    });
-    return graph.i32(rows);
-  });
-  return { grad_a, grad_b: add(graph, gradB, graph.node('Gather', [every, own], { axis: 0 })) };
+  const transposed = { transA: true, alpha: attrs.scale };
+  const u = byGroup(graph, inward(graph, x, a), attrs);
+  const before = split(graph, gradB, 0, sizesOf(attrs));
+  const after = columnsOf(inputs.dy, sizesOf(attrs), on).map((dy, g) =>
+    gemm(graph, dy, u[g]!, { ...transposed, add: before[g] }),
+  );
+  return {
+    grad_a: gemm(graph, outward(inputs.dy, b, attrs, on), x, { ...transposed, add: gradA }),
+    grad_b: concat(graph, after, 0),
+  };
 }

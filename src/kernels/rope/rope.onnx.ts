@@ -1,29 +1,17 @@
 import type { Graph, Value } from '../../onnx/graph';
-import { add, concat, mul, reshape, slice, split } from '../operators';
-import type { Deferred, OnnxLowering, TensorRef } from '../op';
+import { columns, type Columns } from '../columns';
+import { add, concat, mul, reshape, split } from '../operators';
+import type { OnnxLowering, TensorRef } from '../op';
 import type { RopeAttrs } from './rope';
 
-/** Stacked heads of which the leading ones were computed apart from the others. */
-export interface StackedHeads extends Deferred {
-  readonly kind: 'stacked-heads';
-  /** (T, leading heads · headDim) */
-  readonly lead: Value;
-  /** where the other heads are: (T, width), from a column on to the last */
-  readonly rest: { readonly value: Value; readonly width: number; readonly column: number };
+interface Angles {
+  /** (T, 1, headDim), each of a head's halves alike */
+  readonly cos: Value;
+  /** the first half negative */
+  readonly sin: Value;
 }
 
-/** The stacked heads of which `rest` says where those behind `lead` are. */
-export function stackedHeads(graph: Graph, lead: Value, rest: StackedHeads['rest']): StackedHeads {
-  const whole = (): Value => {
-    const { value, width, column } = rest;
-    const tail = column === 0 ? value : slice(graph, value, 1, column, width);
-    return concat(graph, [lead, tail], 1);
-  };
-  return { kind: 'stacked-heads', lead, rest, whole };
-}
-
-/** cos and sin (T, 1, headDim) of the rows' positions: of each twice, the first half of the sines negative. */
-function angles(graph: Graph, table: Value, positions: Value, { headDim, inverse }: RopeAttrs) {
+function anglesOf(graph: Graph, table: Value, positions: Value, { headDim, inverse }: RopeAttrs): Angles {
   return graph.once(`rope ${table.name} ${positions.name} ${inverse}`, () => {
     const half = headDim / 2;
     const rows = graph.once(`rope rows ${table.name} ${positions.name}`, () =>
@@ -36,26 +24,52 @@ function angles(graph: Graph, table: Value, positions: Value, { headDim, inverse
   });
 }
 
+/** Heads (T, width) turned. */
+function turn(graph: Graph, part: Value, width: number, headDim: number, { cos, sin }: Angles): Value {
+  const heads = width / headDim;
+  const x = reshape(graph, part, [-1, heads, headDim]);
+  // the other half of each head: one copy, where taking apart and joining are two
+  const order = graph.i64(Array.from({ length: 2 * heads }, (_, i) => i ^ 1));
+  const halves = graph.node('Gather', [reshape(graph, part, [-1, 2 * heads, headDim / 2]), order], {
+    axis: 1,
+  });
+  const other = reshape(graph, halves, [-1, heads, headDim]);
+  return reshape(graph, add(graph, mul(graph, x, cos), mul(graph, other, sin)), [-1, width]);
+}
+
 export function ropeOnnx(
   inputs: { qkv: TensorRef; positions: TensorRef; table: TensorRef },
   width: number,
   attrs: RopeAttrs,
   on: OnnxLowering,
-): { qkv: StackedHeads } {
+): { qkv: Columns } {
   const { graph } = on;
   const { heads, headDim } = attrs;
-  const columns = heads * headDim;
-  const parts = on.parts<StackedHeads>(inputs.qkv, 'stacked-heads');
-  const rest = parts?.rest ?? { value: on.value(inputs.qkv), width, column: columns };
-  const lead = parts?.lead ?? slice(graph, rest.value, 1, 0, columns);
-  const { cos, sin } = angles(graph, on.value(inputs.table), on.value(inputs.positions), attrs);
-  const x = reshape(graph, lead, [-1, heads, headDim]);
-  // the other half of each head: one copy, where taking apart and joining are two
-  const order = graph.i64(Array.from({ length: 2 * heads }, (_, i) => i ^ 1));
-  const halves = graph.node('Gather', [reshape(graph, lead, [-1, 2 * heads, headDim / 2]), order], {
-    axis: 1,
+  const { parts, widths } = apart(inputs.qkv, heads * headDim, width, headDim, on);
+  const angles = anglesOf(graph, on.value(inputs.table), on.value(inputs.positions), attrs);
+  let column = 0;
+  const turned = parts.map((part, i) => {
+    const turns = column < heads * headDim;
+    column += widths[i]!;
+    return turns ? turn(graph, part, widths[i]!, headDim, angles) : part;
   });
-  const other = reshape(graph, halves, [-1, heads, headDim]);
-  const turned = add(graph, mul(graph, x, cos), mul(graph, other, sin));
-  return { qkv: stackedHeads(graph, reshape(graph, turned, [-1, columns]), rest) };
+  return { qkv: columns(graph, turned, widths) };
+}
+
+/** Parts that are whole heads, of which none reaches over the column `end`. */
+function apart(
+  qkv: TensorRef,
+  end: number,
+  width: number,
+  headDim: number,
+  on: OnnxLowering,
+): Pick<Columns, 'parts' | 'widths'> {
+  const left = on.parts<Columns>(qkv, 'columns');
+  if (left) {
+    let column = 0;
+    const ends = left.widths.map((part) => (column += part));
+    if (ends.includes(end) && left.widths.every((part) => part % headDim === 0)) return left;
+  }
+  const widths = end === width ? [width] : [end, width - end];
+  return { parts: split(on.graph, on.value(qkv), 1, widths), widths };
 }
