@@ -30,7 +30,14 @@ const EVERY_DEVICE = [
 
 export default defineConfig({
   worker: { format: 'es' },
-  server: { fs: { allow: ['.'] } },
+  server: {
+    fs: { allow: ['.'] },
+    // isolated, so that ONNX Runtime may use threads
+    headers: {
+      'Cross-Origin-Opener-Policy': 'same-origin',
+      'Cross-Origin-Embedder-Policy': 'require-corp',
+    },
+  },
   // bundled at start: found later (in a worker, by a lazy import) they would reload the page
   optimizeDeps: {
     include: [
