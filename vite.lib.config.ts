@@ -58,6 +58,7 @@ export default defineConfig({
         node: 'src/node.ts',
         'engine-worker': 'src/node/worker.ts',
         jax: 'src/jax.ts',
+        conformance: 'src/conformance.ts',
       },
       formats: ['es'],
     },

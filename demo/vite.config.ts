@@ -27,5 +27,13 @@ export default defineConfig({
   },
   server: { fs: { allow: ['..'] }, headers },
   preview: { headers },
-  build: { outDir: '../dist-demo', emptyOutDir: true, target: 'es2022', chunkSizeWarningLimit: 700 },
+  build: {
+    outDir: '../dist-demo',
+    emptyOutDir: true,
+    target: 'es2022',
+    chunkSizeWarningLimit: 700,
+    rolldownOptions: {
+      input: ['index.html', 'self-test.html'].map((page) => fileURLToPath(new URL(page, import.meta.url))),
+    },
+  },
 });

@@ -14,9 +14,12 @@ import { exact, near, nearInBlocks, within, type Check } from '../measure';
 import type { F32, Random } from '../random';
 import { batchOf, matricesOf, modelOf, type TestModel } from './model';
 
-/** A tenth of what the project allows against PyTorch: of log-probabilities, and of gradients relative to their matrix. */
-export const LOGPROB = 1e-5;
-const GRADIENT = 1e-4;
+/**
+ * A third of what the project allows against PyTorch: of log-probabilities, and of gradients relative to the largest of
+ * their matrix. Logits of ±20, as random models have them, are rounded to 1e-6 at the end of every sum alone.
+ */
+export const LOGPROB = 3e-5;
+const GRADIENT = 3e-4;
 
 /** A case of one launch. */
 function launchCase(
