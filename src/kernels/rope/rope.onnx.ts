@@ -4,41 +4,52 @@ import { add, concat, mul, reshape, split } from '../operators';
 import type { OnnxLowering, TensorRef } from '../op';
 import type { RopeAttrs } from './rope';
 
+type RopeInputs = Record<'qkv' | 'positions' | 'table', TensorRef>;
+
+/** cos and sin of the rows' positions, (T, width) each. */
 interface Angles {
-  /** (T, 1, headDim), each of a head's halves alike */
   readonly cos: Value;
-  /** the first half negative */
+  /** negative in the first half of each head, or in the second to turn back */
   readonly sin: Value;
 }
 
-function anglesOf(graph: Graph, table: Value, positions: Value, { headDim, inverse }: RopeAttrs): Angles {
-  return graph.once(`rope ${table.name} ${positions.name} ${inverse}`, () => {
-    const half = headDim / 2;
-    const rows = graph.once(`rope rows ${table.name} ${positions.name}`, () =>
-      split(graph, graph.node('Gather', [table, positions], { axis: 0 }), 1, [half, half]),
-    );
-    const [c, s] = rows as [Value, Value];
-    const minus = graph.node('Neg', [s]);
-    const spread = (parts: Value[]): Value => reshape(graph, concat(graph, parts, 1), [-1, 1, headDim]);
-    return { cos: spread([c, c]), sin: spread(inverse ? [s, minus] : [minus, s]) };
-  });
+/** Angles for heads side by side: written out, since operators are slow at repeating short rows. */
+function anglesOf(
+  inputs: RopeInputs,
+  width: number,
+  { headDim, inverse }: RopeAttrs,
+  on: OnnxLowering,
+): Angles {
+  const { graph } = on;
+  const [table, positions] = [on.value(inputs.table), on.value(inputs.positions)];
+  const once = <T>(what: string, make: () => T): T =>
+    graph.once(`rope ${what} by ${table.name} at ${positions.name}`, make);
+  const [c, s] = once('halves', () =>
+    split(graph, graph.node('Gather', [table, positions], { axis: 0 }), 1, [headDim / 2, headDim / 2]),
+  ) as [Value, Value];
+  const spread = (parts: readonly Value[]): Value =>
+    graph.node('Tile', [concat(graph, parts, 1), graph.i64([1, width / headDim])]);
+  const minus = once('minus', () => graph.node('Neg', [s]));
+  return {
+    cos: once(`cos ${width}`, () => spread([c, c])),
+    sin: once(`sin ${width} ${inverse}`, () => spread(inverse ? [s, minus] : [minus, s])),
+  };
 }
 
 /** Heads (T, width) turned. */
 function turn(graph: Graph, part: Value, width: number, headDim: number, { cos, sin }: Angles): Value {
-  const heads = width / headDim;
-  const x = reshape(graph, part, [-1, heads, headDim]);
   // the other half of each head: one copy, where taking apart and joining are two
-  const order = graph.i64(Array.from({ length: 2 * heads }, (_, i) => i ^ 1));
-  const halves = graph.node('Gather', [reshape(graph, part, [-1, 2 * heads, headDim / 2]), order], {
+  const halves = (2 * width) / headDim;
+  const order = graph.i64(Array.from({ length: halves }, (_, i) => i ^ 1));
+  const swapped = graph.node('Gather', [reshape(graph, part, [-1, halves, headDim / 2]), order], {
     axis: 1,
   });
-  const other = reshape(graph, halves, [-1, heads, headDim]);
-  return reshape(graph, add(graph, mul(graph, x, cos), mul(graph, other, sin)), [-1, width]);
+  const other = reshape(graph, swapped, [-1, width]);
+  return add(graph, mul(graph, part, cos), mul(graph, other, sin));
 }
 
 export function ropeOnnx(
-  inputs: { qkv: TensorRef; positions: TensorRef; table: TensorRef },
+  inputs: RopeInputs,
   width: number,
   attrs: RopeAttrs,
   on: OnnxLowering,
@@ -46,12 +57,12 @@ export function ropeOnnx(
   const { graph } = on;
   const { heads, headDim } = attrs;
   const { parts, widths } = apart(inputs.qkv, heads * headDim, width, headDim, on);
-  const angles = anglesOf(graph, on.value(inputs.table), on.value(inputs.positions), attrs);
   let column = 0;
   const turned = parts.map((part, i) => {
     const turns = column < heads * headDim;
     column += widths[i]!;
-    return turns ? turn(graph, part, widths[i]!, headDim, angles) : part;
+    if (!turns) return part;
+    return turn(graph, part, widths[i]!, headDim, anglesOf(inputs, widths[i]!, attrs, on));
   });
   return { qkv: columns(graph, turned, widths) };
 }
