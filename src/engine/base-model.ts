@@ -22,6 +22,7 @@ export class BaseModel {
 
   /**
    * Uploads a loaded model.
+   * Takes its tensors out of it.
    * @throws OutOfMemoryError
    */
   static upload(
@@ -35,14 +36,9 @@ export class BaseModel {
       const total = tensors.size;
       let loaded = 0;
       for (const weight of stackWeights(config, tensors)) {
-        const bytes = weight.parts.reduce((n, p) => n + p.byteLength, 0);
-        const buffer = memory.storage(`${name}.${weight.name}`, bytes);
-        let at = 0;
-        for (const part of weight.parts) {
-          memory.write(buffer, at, part);
-          at += part.byteLength;
-        }
-        buffers[weight.name] = buffer;
+        buffers[weight.name] = memory.adopt(`${name}.${weight.name}`, joined(weight.parts));
+        // the host need not hold a model twice
+        for (const tensor of weight.tensors) tensors.delete(tensor);
         loaded += weight.parts.length;
         onProgress({ phase: 'upload', what: name, loaded: Math.min(loaded, total), total });
       }
@@ -56,4 +52,16 @@ export class BaseModel {
   get contextLength(): number {
     return this.config.maxPositionEmbeddings;
   }
+}
+
+/** Arrays one after the other; a single one as it is. */
+function joined(parts: readonly Float32Array<ArrayBuffer>[]): Float32Array<ArrayBuffer> {
+  if (parts.length === 1) return parts[0]!;
+  const whole = new Float32Array(parts.reduce((n, p) => n + p.length, 0));
+  let at = 0;
+  for (const part of parts) {
+    whole.set(part, at);
+    at += part.length;
+  }
+  return whole;
 }

@@ -27,8 +27,8 @@ export interface LoadedModel {
   readonly config: DecoderConfig;
   /** the parsed config.json that it was read from */
   readonly configJson: unknown;
-  /** by Hugging Face name; exactly those the configuration asks for, all f32, matrices (out, in) */
-  readonly tensors: ReadonlyMap<string, HostTensor>;
+  /** by Hugging Face name; exactly those the configuration asks for, all f32, matrices (out, in); an engine empties it */
+  readonly tensors: Map<string, HostTensor>;
   readonly tokenizer: TokenizerPayload;
 }
 

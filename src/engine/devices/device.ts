@@ -25,6 +25,8 @@ export interface DeviceMemory {
   storage(label: string, bytes: number): DeviceBuffer;
   /** A buffer holding `data`. */
   upload(label: string, data: ArrayBufferView<ArrayBuffer>): DeviceBuffer;
+  /** The same for data that the caller gives up, and that nobody will write: it may become the buffer itself. */
+  adopt(label: string, data: ArrayBufferView<ArrayBuffer>): DeviceBuffer;
   /** Writes at `byteOffset`; `data` may be reused at once. */
   write(buffer: DeviceBuffer, byteOffset: number, data: ArrayBufferView<ArrayBuffer>): void;
   /** A new buffer with the first `bytes` of another. */

@@ -1,6 +1,6 @@
 /** The names under which a base model's tensors are bound, and how its files are stacked into them. */
 import type { DecoderConfig } from '../../models/config';
-import type { LoadedModel } from '../../models/load';
+import type { HostTensor } from '../../models/safetensors';
 import { ropeTable } from '../../kernels/rope/rope';
 import { linearsOf, rowsOf } from './adapter';
 
@@ -14,34 +14,39 @@ export interface HostWeight {
   readonly shape: readonly number[];
   /** the parts to lay one after the other */
   readonly parts: readonly Float32Array<ArrayBuffer>[];
+  /** the loaded tensors that these are */
+  readonly tensors: readonly string[];
 }
 
 /** Turns Hugging Face tensors into the stacked tensors the programs use, one at a time. */
-export function* stackWeights(config: DecoderConfig, tensors: LoadedModel['tensors']): Generator<HostWeight> {
-  const take = (name: string): Float32Array<ArrayBuffer> => {
-    const tensor = tensors.get(name);
-    if (!tensor) throw new Error(`the loaded model lacks ${name}`);
-    return tensor.data;
+export function* stackWeights(
+  config: DecoderConfig,
+  loaded: ReadonlyMap<string, HostTensor>,
+): Generator<HostWeight> {
+  const weight = (name: string, shape: readonly number[], ...tensors: string[]): HostWeight => {
+    const parts = tensors.map((tensor) => {
+      const found = loaded.get(tensor);
+      if (!found) throw new Error(`the loaded model lacks ${tensor}`);
+      return found.data;
+    });
+    return { name, shape, parts, tensors };
   };
   const { hiddenSize: d, vocabSize: v, layers } = config;
-  yield { name: 'embed', shape: [v, d], parts: [take('model.embed_tokens.weight')] };
+  yield weight('embed', [v, d], 'model.embed_tokens.weight');
   for (let i = 0; i < layers; i++) {
     const at = `model.layers.${i}`;
-    yield { name: `norm1.${i}`, shape: [d], parts: [take(`${at}.input_layernorm.weight`)] };
-    yield { name: `norm2.${i}`, shape: [d], parts: [take(`${at}.post_attention_layernorm.weight`)] };
+    yield weight(`norm1.${i}`, [d], `${at}.input_layernorm.weight`);
+    yield weight(`norm2.${i}`, [d], `${at}.post_attention_layernorm.weight`);
   }
   for (const linear of linearsOf(config)) {
     if (linear.kind === 'unembed') continue;
-    yield {
-      name: baseName(linear.key),
-      shape: [rowsOf(linear), linear.inputs],
-      parts: linear.members.map((m) => take(`model.${m.name}.weight`)),
-    };
+    const members = linear.members.map((m) => `model.${m.name}.weight`);
+    yield weight(baseName(linear.key), [rowsOf(linear), linear.inputs], ...members);
   }
   if (!config.tieWordEmbeddings) {
-    yield { name: baseName('lm_head'), shape: [v, d], parts: [take('lm_head.weight')] };
+    yield weight(baseName('lm_head'), [v, d], 'lm_head.weight');
   }
-  yield { name: 'norm', shape: [d], parts: [take('model.norm.weight')] };
+  yield weight('norm', [d], 'model.norm.weight');
   const positions = config.maxPositionEmbeddings;
   yield {
     name: 'rope',
@@ -52,6 +57,7 @@ export function* stackWeights(config: DecoderConfig, tensors: LoadedModel['tenso
         positions,
       ),
     ],
+    tensors: [],
   };
 }
 

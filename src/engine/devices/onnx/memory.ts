@@ -48,18 +48,21 @@ export class OnnxMemory implements DeviceMemory {
     } catch (error) {
       throw outOfMemory(`${label} (${size} bytes)`, error);
     }
-    const buffer = new OnnxBuffer(label, size, data);
-    this.#held.add(buffer);
-    this.#batch?.push(buffer);
-    this.counters.bufferCreations++;
-    this.#count(size);
-    return buffer;
+    return this.#hold(new OnnxBuffer(label, size, data));
   }
 
   upload(label: string, data: ArrayBufferView<ArrayBuffer>): OnnxBuffer {
     const buffer = this.storage(label, data.byteLength);
     new Uint8Array(buffer.data).set(bytesOf(data));
     return buffer;
+  }
+
+  adopt(label: string, data: ArrayBufferView<ArrayBuffer>): OnnxBuffer {
+    this.queue.check();
+    const { buffer, byteLength } = data;
+    // a part of something larger would keep all of it
+    const whole = byteLength === buffer.byteLength && byteLength % 4 === 0 && byteLength > 0;
+    return whole ? this.#hold(new OnnxBuffer(label, byteLength, buffer)) : this.upload(label, data);
   }
 
   write(buffer: DeviceBuffer, byteOffset: number, data: ArrayBufferView<ArrayBuffer>): void {
@@ -135,6 +138,14 @@ export class OnnxMemory implements DeviceMemory {
       buffer.data = new ArrayBuffer(0);
     }
     this.dropSpares();
+  }
+
+  #hold(buffer: OnnxBuffer): OnnxBuffer {
+    this.#held.add(buffer);
+    this.#batch?.push(buffer);
+    this.counters.bufferCreations++;
+    this.#count(buffer.size);
+    return buffer;
   }
 
   #count(bytes: number): void {

@@ -65,6 +65,10 @@ export class GpuMemory implements DeviceMemory {
     return buffer;
   }
 
+  adopt(label: string, data: ArrayBufferView<ArrayBuffer>): GPUBuffer {
+    return this.upload(label, data);
+  }
+
   /** `data` is padded to the 4 bytes WebGPU asks for. */
   write(buffer: GPUBuffer, byteOffset: number, data: ArrayBufferView<ArrayBuffer>): void {
     const whole = data.byteLength & ~3;
