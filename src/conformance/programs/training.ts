@@ -15,11 +15,13 @@ import type { F32, Random } from '../random';
 import { batchOf, matricesOf, modelOf, type TestModel } from './model';
 
 /**
- * A third of what the project allows against PyTorch: of log-probabilities, and of gradients relative to the largest of
- * their matrix. Logits of ±20, as random models have them, are rounded to 1e-6 at the end of every sum alone.
+ * Bounds of whole programs: of log-probabilities a third of what the project allows against PyTorch (1e-4), of gradients
+ * a thirtieth (1e-3), relative to the largest of their matrix. Sums of many sums have no simple magnitude; these are
+ * three and six times the worst of hundreds of models on a software adapter. Logits of ±20, as random models have them,
+ * are rounded to 1e-6 in every layer.
  */
 export const LOGPROB = 3e-5;
-const GRADIENT = 3e-4;
+const GRADIENT = 3e-5;
 
 /** A case of one launch. */
 function launchCase(
@@ -169,6 +171,9 @@ const sameIds: Check = (ours, oracle, { oracle: all }) => {
   return exact(settled, oracle, { ours: {}, oracle: {} });
 };
 
+/** An update is small beside 1, and what is updated keeps its size. */
+const updated: Check = (ours, oracle, all) => near(24, (i) => 1 + Math.abs(oracle[i]!))(ours, oracle, all);
+
 const optimizerSubject: Subject = {
   kind: 'program',
   name: 'optim-step',
@@ -203,11 +208,11 @@ const optimizerSubject: Subject = {
         read: ['norm'],
       },
       {
-        norm: nearInBlocks(1e-5),
-        'lora.params': within(1e-6),
+        norm: nearInBlocks(1e-6),
+        'lora.params': updated,
         'lora.grads': exact,
-        'lora.m': within(1e-6),
-        'lora.v': within(1e-6),
+        'lora.m': updated,
+        'lora.v': updated,
       },
       Object.keys(states),
     );
