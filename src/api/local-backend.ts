@@ -35,6 +35,7 @@ export function webHost(start: (name: string) => Worker = startEngine): EngineHo
     watch: (onDeath) => watchLife(worker, name, onDeath),
     // a page stays anyway
     waiting: () => undefined,
+    readable: async (blob) => blob,
     terminate: async () => worker.terminate(),
   };
 }
@@ -122,9 +123,15 @@ export class LocalBackend implements Backend {
     this.#call('setCheckpointTtl', [path, ttlSeconds]);
   getCheckpointArchive: Backend['getCheckpointArchive'] = (path) =>
     this.#call('getCheckpointArchive', [path]);
-  importCheckpoint: Backend['importCheckpoint'] = (request) => {
+  importCheckpoint: Backend['importCheckpoint'] = async (request) => {
     this.#askToKeep();
-    return this.#call('importCheckpoint', [request]);
+    const { source } = request;
+    const readable = async (files: Readonly<Record<string, Blob>>): Promise<Record<string, Blob>> => {
+      const read = Object.entries(files).map(async ([name, blob]) => [name, await this.#host.readable(blob)]);
+      return Object.fromEntries(await Promise.all(read)) as Record<string, Blob>;
+    };
+    const sent = source instanceof Blob ? await this.#host.readable(source) : await readable(source);
+    return this.#call('importCheckpoint', [{ ...request, source: sent }]);
   };
   listSessions: Backend['listSessions'] = (page) => this.#call('listSessions', [page]);
   getSession: Backend['getSession'] = (sessionId) => this.#call('getSession', [sessionId]);

@@ -26,6 +26,8 @@ export interface EngineHost {
   watch(onDeath: (reason: string) => void): void;
   /** Says whether calls wait for it. */
   waiting(some: boolean): void;
+  /** The same blob in a form that it can read. */
+  readable(blob: Blob): Promise<Blob>;
   /** Ends it, if it has not ended. */
   terminate(): Promise<void>;
 }

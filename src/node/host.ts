@@ -2,6 +2,7 @@
 import nodeEndpoint from 'comlink/dist/esm/node-adapter';
 import { Worker } from 'node:worker_threads';
 import type { EngineHost, Platform } from '../engine/host';
+import { inMemory } from './blobs';
 import { END } from './end';
 
 /** Lies beside the built entry. */
@@ -23,6 +24,7 @@ export function threadHost(worker: Worker): EngineHost {
       worker.on('exit', (code) => onDeath(`it ended with exit code ${code}`));
     },
     waiting: (some) => (some ? worker.ref() : worker.unref()),
+    readable: inMemory,
     terminate: async () => {
       worker.ref();
       worker.postMessage(END);

@@ -4,7 +4,9 @@ import { parentPort } from 'node:worker_threads';
 import { nativeOpener } from '../engine/devices/onnx/native';
 import { wasmOpener } from '../engine/devices/onnx/wasm';
 import { Engine } from '../engine/engine';
+import type { EngineSetup } from '../engine/host';
 import { serve } from '../engine/rpc';
+import { inMemory } from './blobs';
 import { END } from './end';
 import { fetchAny, loadAnyModel } from './models';
 import { folderStorage } from './storage';
@@ -12,21 +14,23 @@ import { nodeWebgpuOpener } from './webgpu';
 
 const port = parentPort!;
 
-const wasm = wasmOpener({
-  readFile: async (address) => new Uint8Array(await (await fetchAny(address)).arrayBuffer()),
-});
+async function open({ device, store }: EngineSetup): Promise<Engine> {
+  const engine = await Engine.create({
+    devices: [nodeWebgpuOpener, nativeOpener(), wasmOpener({ fetch: fetchAny })],
+    device,
+    resolveModel: loadAnyModel,
+    fetch: fetchAny,
+    storage: folderStorage(store),
+  });
+  const getArchive = engine.getCheckpointArchive.bind(engine);
+  engine.getCheckpointArchive = async (path) => {
+    const archive = await getArchive(path);
+    return archive.kind === 'blob' ? { ...archive, blob: await inMemory(archive.blob) } : archive;
+  };
+  return engine;
+}
 
-const opened = serve(
-  ({ device, store }) =>
-    Engine.create({
-      devices: [nodeWebgpuOpener, nativeOpener(), wasm],
-      device,
-      resolveModel: loadAnyModel,
-      fetch: fetchAny,
-      storage: folderStorage(store),
-    }),
-  nodeEndpoint(port),
-);
+const opened = serve(open, nodeEndpoint(port));
 
 /** Lets what is being filed get to the disk. */
 async function end(): Promise<void> {

@@ -66,12 +66,15 @@ async function openRuntime({ threads: most = MOST_THREADS, fetch }: WasmOptions)
       adapter: `onnxruntime-web ${ort.env.versions.web ?? ''}`.trim(),
       software: false,
       threads,
-      advice: threads === 1 && most > 1 && cores > 1 ? ADVICE : null,
+      // false in pages alone: Node has no such thing
+      advice: globalThis.crossOriginIsolated === false && most > 1 && cores > 1 ? ADVICE : null,
     },
     Tensor: ort.Tensor,
     createSession: (model, files) =>
       ort.InferenceSession.create(model, {
         executionProviders: ['wasm'],
+        // errors: what it warns of is how our graphs are made
+        logSeverityLevel: 3,
         externalData: [...files].map(([path, data]) => ({ path, data: new Uint8Array(data) })),
       }),
     writesInto: false,
