@@ -1,7 +1,6 @@
 /** The page that checks this browser's GPU against the processor. */
 import { runConformance, type ConformanceReport } from '../src/conformance';
-import { WebGPUUnavailableError } from '../src/index';
-import { byId, messageOf, problemOf } from './dom';
+import { byId, fillFacts, messageOf, problemOf } from './dom';
 import { ResultsTable, showFailures, showVerdict } from './self-test-results';
 
 const form = byId<HTMLFormElement>('test-form');
@@ -68,10 +67,9 @@ async function test(): Promise<void> {
     });
     showReport(report);
   } catch (error) {
-    if (error instanceof WebGPUUnavailableError) showMissing(error.message);
-    else byId('problem').textContent = gone.signal.aborted ? messageOf(error) : problemOf(error);
+    byId('problem').textContent = gone.signal.aborted ? messageOf(error) : problemOf(error);
   } finally {
-    run.disabled = !byId('missing').hidden;
+    run.disabled = false;
     stop.disabled = true;
     byId('progress').hidden = true;
   }
@@ -101,7 +99,24 @@ form.addEventListener('submit', (event) => {
   void test();
 });
 
-fillForm();
-if (!('gpu' in navigator)) {
-  showMissing('This browser does not offer WebGPU, or not on this page: it needs https or localhost.');
+/** Says at once what would be tested, or that there is nothing. */
+async function showAdapter(): Promise<void> {
+  if (!('gpu' in navigator)) {
+    showMissing('This browser does not offer WebGPU, or not on this page: it needs https or localhost.');
+    return;
+  }
+  const adapter = await navigator.gpu.requestAdapter();
+  if (!adapter) {
+    showMissing(
+      'WebGPU is there but offers no adapter: update the graphics driver, or start Chrome with --enable-unsafe-webgpu.',
+    );
+    return;
+  }
+  const { vendor, architecture, description } = adapter.info;
+  fillFacts(byId('facts'), [
+    ['Adapter', [vendor, architecture, description].filter(Boolean).join(' ') || 'unnamed'],
+  ]);
 }
+
+fillForm();
+await showAdapter();

@@ -83,6 +83,8 @@ export interface ConformanceReport {
   readonly cases: number;
   readonly comparisons: number;
   readonly seconds: number;
+  /** why the run ended early: a device was lost; null: it did not */
+  readonly ended: string | null;
   /** nothing failed, and something was compared */
   readonly passed: boolean;
   /** the result in a sentence */
@@ -93,7 +95,12 @@ const quantity = (n: number, what: string): string =>
   `${n.toLocaleString('en')} ${what}${n === 1 ? '' : 's'}`;
 
 /** The result in a sentence, with the kernels that fail. */
-export function verdictOf(subjects: readonly SubjectReport[], adapter: string, oracle: string): string {
+export function verdictOf(
+  { subjects, ended }: Pick<ConformanceReport, 'subjects' | 'ended'>,
+  adapter: string,
+  oracle: string,
+): string {
+  if (ended !== null) return `The run ended at ${subjects.at(-1)!.name}, because ${ended}.`;
   const comparisons = subjects.reduce((sum, s) => sum + s.comparisons, 0);
   const failed = subjects.filter(({ failures }) => failures.length > 0);
   if (failed.length === 0) {

@@ -106,36 +106,30 @@ export async function runConformance({
       throw error;
     });
   const variants = variantsOf(context);
+  let ended: string | null = null;
+  for (const { lost } of [oracle, variants[0]!.device]) void lost.then(({ message }) => (ended = message));
   try {
     const wanted = SUBJECTS.map((subject) => ({ subject, indices: indicesOf(subject, cases, only) }));
     const total = wanted.reduce((sum, { indices }) => sum + indices.length, 0);
-    const subjects: SubjectReport[] = [];
+    const tallies: Tally[] = [];
     let done = 0;
     for (const { subject, indices } of wanted) {
-      if (indices.length === 0) continue;
+      if (indices.length === 0 || ended !== null) continue;
       const tally = new Tally(subject, seed);
+      tallies.push(tally);
       for (const index of indices) {
         signal?.throwIfAborted();
         await tally.run(index, variants, oracle);
         onProgress({ done: ++done, total, subject: tally.report() });
+        if (ended !== null) break;
       }
-      subjects.push(tally.report());
     }
-    const info = context.device.adapterInfo;
-    const { kind } = context.profile;
-    const adapter =
-      [info.vendor, info.architecture, info.description].filter(Boolean).join(' ') || 'this adapter';
-    const verdict = verdictOf(subjects, adapter, oracle.info.adapter);
+    const subjects = tallies.map((tally) => tally.report());
+    const adapter = adapterOf(context);
+    const name = [adapter.vendor, adapter.architecture, adapter.description].filter(Boolean).join(' ');
     const comparisons = subjects.reduce((sum, s) => sum + s.comparisons, 0);
     return {
-      adapter: {
-        vendor: info.vendor,
-        architecture: info.architecture,
-        device: info.device,
-        description: info.description,
-        software: kind === 'software',
-        features: [...context.device.features].sort(),
-      },
+      adapter,
       oracle: oracle.info.adapter,
       browser: navigator.userAgent,
       seed,
@@ -144,14 +138,21 @@ export async function runConformance({
       cases: done,
       comparisons,
       seconds: (performance.now() - started) / 1000,
-      passed: comparisons > 0 && subjects.every(({ failures }) => failures.length === 0),
-      verdict,
+      ended,
+      passed: ended === null && comparisons > 0 && subjects.every(({ failures }) => failures.length === 0),
+      verdict: verdictOf({ subjects, ended }, name || 'this adapter', oracle.info.adapter),
     };
   } finally {
     await oracle.dispose();
     // the variants share one GPU
     await variants[0]!.device.dispose();
   }
+}
+
+function adapterOf({ device, profile }: GpuContext): ConformanceReport['adapter'] {
+  const { vendor, architecture, device: name, description } = device.adapterInfo;
+  const features = [...device.features].sort();
+  return { vendor, architecture, device: name, description, software: profile.kind === 'software', features };
 }
 
 /** The running result of one subject. */

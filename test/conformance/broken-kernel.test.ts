@@ -67,6 +67,26 @@ test('a kernel that does not compile is a failure of its op, not of the run', as
   expect(verdict).toMatch(/1 kernel is wrong.*swiglu/);
 });
 
+test('a GPU that is lost ends the run, which says where', async () => {
+  const devices: GPUDevice[] = [];
+  // eslint-disable-next-line @typescript-eslint/unbound-method -- called on the adapter it was asked of
+  const original = GPUAdapter.prototype.requestDevice;
+  vi.spyOn(GPUAdapter.prototype, 'requestDevice').mockImplementation(async function (
+    this: GPUAdapter,
+    descriptor,
+  ) {
+    devices.push(await original.call(this, descriptor));
+    return devices.at(-1)!;
+  });
+  const report = await runConformance({
+    cases: 4,
+    onProgress: ({ subject }) => subject.name === 'rmsnorm' && devices[0]!.destroy(),
+  });
+  expect(report).toMatchObject({ passed: false, ended: expect.stringMatching(/GPU was lost/) as string });
+  expect(report.verdict).toMatch(/^The run ended at rmsnorm, because the GPU was lost/);
+  expect(report.cases).toBeLessThan(10);
+});
+
 test('what is asked for must exist, and a signal ends the run', async () => {
   await expect(runConformance({ only: ['matmull'] })).rejects.toThrow(/no op or program 'matmull'/);
   const gone = new AbortController();
