@@ -73,9 +73,12 @@ export type { Tokenizer } from './api/tokenizer';
 export type { Backend } from './api/contract/backend';
 export type {
   CheckpointType,
+  ChosenDevice,
+  DeviceKind,
   EngineStats,
   LossFnName,
   ProgressEvent,
+  RecoveryPayload as Recovery,
   StopReason,
   StorageKind,
   SupportedModel,

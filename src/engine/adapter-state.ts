@@ -9,6 +9,7 @@ import type {
 import { philoxUniform } from '../kernels/philox';
 import type { DeviceBuffer, DeviceMemory } from './devices/device';
 import type { AdapterLayout } from './program/adapter';
+import type { Submitted } from './turns';
 
 /** An adapter and its Adam moments on the host: flat vectors, which are replaced and never written. */
 export interface HostVectors {
@@ -21,18 +22,20 @@ export class AdapterState {
   /** by state name */
   readonly buffers: Readonly<Record<`lora.${keyof HostVectors | 'grads' | 'saved' | 'fault'}`, DeviceBuffer>>;
   /** whether the gradients may be other than zero */
-  #gradient = false;
+  #gradient: boolean;
 
   private constructor(
     private readonly memory: DeviceMemory,
     readonly layout: AdapterLayout,
     id: string,
     { params, m, v }: HostVectors,
+    grads: Float32Array<ArrayBuffer> | null,
   ) {
+    this.#gradient = grads !== null;
     const bytes = 4 * layout.length;
     this.buffers = {
       'lora.params': memory.upload(`${id}.params`, params),
-      'lora.grads': memory.storage(`${id}.grads`, bytes),
+      'lora.grads': grads ? memory.upload(`${id}.grads`, grads) : memory.storage(`${id}.grads`, bytes),
       'lora.m': memory.upload(`${id}.m`, m),
       'lora.v': memory.upload(`${id}.v`, v),
       // what `gradientGuard` goes by: the gradients before the request that runs, and whether it failed
@@ -41,24 +44,24 @@ export class AdapterState {
     };
   }
 
-  /** Puts an adapter on a device, without gradients. @throws OutOfMemoryError */
+  /** Puts an adapter on a device. @param grads null: zero. @throws OutOfMemoryError */
   static upload(
     memory: DeviceMemory,
     layout: AdapterLayout,
     id: string,
     vectors: HostVectors,
+    grads: Float32Array<ArrayBuffer> | null,
   ): Promise<AdapterState> {
     return memory.allocate(
       'the adapter and its moments',
-      () => new AdapterState(memory, layout, id, vectors),
+      () => new AdapterState(memory, layout, id, vectors, grads),
     );
   }
 
-  /** The gradients as matrices by canonical name. */
-  async readGradients(): Promise<AdapterMatrices> {
+  /** The gradients as they are when this resolves, flat; `done` is when the host has them. */
+  async readGradients(): Promise<Submitted<Float32Array<ArrayBuffer>>> {
     const { done } = await this.memory.read([this.buffers['lora.grads']], 4 * this.layout.length);
-    const [gradients] = await done;
-    return matricesOf(this.layout, new Float32Array(gradients!));
+    return { done: done.then(([gradients]) => new Float32Array(gradients!)) };
   }
 
   /** Right before the first batch of a request that adds to the gradients. @returns whether there are some, now saved */

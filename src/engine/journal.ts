@@ -12,8 +12,11 @@ export interface Job<V, T> {
   readonly submit: () => Promise<Submitted<V>>;
   /** Takes in what came back; called once, in the order of the requests. */
   readonly finish: (value: V) => T | Promise<T>;
-  /** what it does to the gradients, if it succeeds; a value that `finish` refuses clears them all the same */
-  readonly gradients: 'adds' | 'clears' | 'leaves';
+  /**
+   * What it does to the gradients if it succeeds. After `settles` nothing before it need be done again: they are
+   * cleared, even if `finish` refuses the value, or kept.
+   */
+  readonly gradients: 'adds' | 'settles' | 'leaves';
   /** whether the next may be submitted only when this one's result is taken in */
   readonly alone?: boolean;
 }
@@ -54,6 +57,11 @@ export class Journal {
       this.#entries.push(entry);
       void this.#start(entry, epoch);
     });
+  }
+
+  /** requests that have their answers, and would be done again */
+  get kept(): number {
+    return this.#entries.filter(({ answered }) => answered).length;
   }
 
   /** When the results of all that was submitted so far have been taken in. */
@@ -124,8 +132,8 @@ export class Journal {
 
   #answer(entry: Entry, value: unknown): void {
     const { gradients, finish } = entry.job;
-    // refused or not, the device has cleared them
-    if (gradients === 'clears') this.#entries = this.#entries.slice(this.#entries.indexOf(entry));
+    // refused or not, the device has done it
+    if (gradients === 'settles') this.#entries = this.#entries.slice(this.#entries.indexOf(entry));
     entry.resolve(finish(value));
     entry.answered = true;
     if (gradients !== 'adds') this.#drop(entry);

@@ -28,6 +28,17 @@ export interface SavedState {
   readonly optimizer: OptimizerState | null;
 }
 
+/** What the host has of a run. */
+interface Kept extends HostVectors {
+  /** optimizer steps applied */
+  readonly step: number;
+  /** the sum of gradients that need not be computed again; null: none */
+  readonly grads: Float32Array<ArrayBuffer> | null;
+}
+
+/** Requests without an optimizer step after which their gradients are kept instead of them. */
+const MOST_REQUESTS = 32;
+
 type Results = Record<string, HostArray>;
 
 /** What a run has on the device in use. */
@@ -38,8 +49,8 @@ interface Placed {
 }
 
 export class TrainingModel {
-  /** the adapter as after the last completed step, and how many there were */
-  #kept: HostVectors & { readonly step: number };
+  /** as after the last completed step */
+  #kept: Kept;
   #placed: Placed | undefined;
   readonly #journal: Journal;
   /** when the last optimizer step is known to have been applied or not */
@@ -56,7 +67,7 @@ export class TrainingModel {
     private readonly seed: number,
     host: DeviceHost,
   ) {
-    this.#kept = { ...freshVectors(layout, seed), step: 0 };
+    this.#kept = { ...freshVectors(layout, seed), step: 0, grads: null };
     this.#journal = new Journal(host);
   }
 
@@ -66,7 +77,8 @@ export class TrainingModel {
 
   /** Puts what is kept on a device. @throws OutOfMemoryError */
   async place({ device, turns }: Epoch): Promise<void> {
-    const state = await AdapterState.upload(device.memory, this.layout, this.id, this.#kept);
+    const kept = this.#kept;
+    const state = await AdapterState.upload(device.memory, this.layout, this.id, kept, kept.grads);
     this.#placed = { base: this.base, state, turns };
   }
 
@@ -77,15 +89,27 @@ export class TrainingModel {
   }
 
   /** Runs a request of this model after those before it. @param onSubmitted called when the next may be submitted */
-  run<V, T>(job: Job<V, T>, onSubmitted: () => void): Promise<T> {
+  async run<V, T>(job: Job<V, T>, onSubmitted: () => void): Promise<T> {
+    if (job.gradients === 'adds' && this.#journal.kept >= MOST_REQUESTS) {
+      // if that fails, the requests stay
+      await this.#journal.run(this.#keepGradients(), () => undefined).catch(() => undefined);
+    }
     const result = this.#journal.run(job, onSubmitted);
-    if (job.gradients === 'clears') {
+    if (job.gradients === 'settles') {
       this.#stepped = result.then(
         () => undefined,
         () => undefined,
       );
     }
     return result;
+  }
+
+  /** Has the host keep the gradients so far, in place of the requests that made them. */
+  #keepGradients(): Job<Float32Array<ArrayBuffer>, void> {
+    const finish = (grads: Float32Array<ArrayBuffer>): void => {
+      this.#kept = { ...this.#kept, grads };
+    };
+    return { submit: async () => this.#here().state.readGradients(), finish, gradients: 'settles' };
   }
 
   /**
@@ -150,15 +174,17 @@ export class TrainingModel {
     const finish = ({ norm, params, m, v }: Results): OptimStepPayload => {
       const value = norm![0]!;
       if (!Number.isFinite(value)) {
+        this.#kept = { ...this.#kept, grads: null };
         throw new RequestFailedError(
           'NonFiniteInTensor: the gradient is not finite, so this optim_step changed nothing and the gradients were cleared; lower the learning rate',
           { category: 'user' },
         );
       }
-      this.#kept = { ...({ params, m, v } as unknown as HostVectors), step: this.#kept.step + 1 };
+      const vectors = { params, m, v } as unknown as HostVectors;
+      this.#kept = { ...vectors, step: this.#kept.step + 1, grads: null };
       return { metrics: { 'grad_norm:mean': value } };
     };
-    return { submit, finish, gradients: 'clears' };
+    return { submit, finish, gradients: 'settles' };
   }
 
   /** The adapter at this request's place in the order, as a flat vector that stays as it is. */
@@ -182,10 +208,7 @@ export class TrainingModel {
   }
 
   /** Asks nothing of the device: the host has what a completed step left. */
-  #look<V, T>(
-    see: (kept: HostVectors & { readonly step: number }) => V,
-    finish: Job<V, T>['finish'],
-  ): Job<V, T> {
+  #look<V, T>(see: (kept: Kept) => V, finish: Job<V, T>['finish']): Job<V, T> {
     const before = this.#stepped;
     const submit = async (): Promise<Submitted<V>> => {
       await before;
@@ -207,20 +230,18 @@ export class TrainingModel {
     };
     const finish = (saved: SavedAdapter): void => {
       const vectors = savedVectors(this.layout, this.seed, saved);
-      this.#kept = { ...vectors, step: saved.optimizer?.step ?? 0 };
+      this.#kept = { ...vectors, step: saved.optimizer?.step ?? 0, grads: null };
       this.#here().state.write(vectors);
     };
-    return { submit, finish, gradients: 'clears', alone: true };
+    return { submit, finish, gradients: 'settles', alone: true };
   }
 
   /** The adapter, or the gradients, as matrices by canonical name (A (r, in), B (out, r)). */
   async read(vector: 'params' | 'grads'): Promise<Map<string, Float32Array>> {
     await this.#stepped;
-    const matrices =
-      vector === 'params'
-        ? matricesOf(this.layout, this.#kept.params)
-        : await this.#here().state.readGradients();
-    return new Map([...matrices].map(([name, { data }]) => [name, data.slice()]));
+    const flat =
+      vector === 'params' ? this.#kept.params : await (await this.#here().state.readGradients()).done;
+    return new Map([...matricesOf(this.layout, flat)].map(([name, { data }]) => [name, data.slice()]));
   }
 
   /** Overwrites adapter matrices by canonical name. */

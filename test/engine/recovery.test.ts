@@ -154,6 +154,26 @@ describe('a GPU that is destroyed', () => {
     expect(await twin(destroy)).toEqual(await twin(() => undefined));
   });
 
+  it('keeps the gradients of many requests as they are, and not the requests', async () => {
+    const fixture = await loadFixture('tied');
+    const twin = async (disturb: (engine: Engine) => void): Promise<unknown[]> => {
+      const engine = await open();
+      const modelId = await createModel(engine, fixture);
+      for (let i = 0; i < 40; i++) {
+        await crossEntropy(engine, modelId, fixture.batch.slice(i % 2, (i % 2) + 1));
+        if (i === 36) disturb(engine);
+      }
+      const { recoveries } = await engine.stats();
+      // those since the 32nd, and the one that was under way
+      for (const { replayed } of recoveries) expect(replayed).toBeLessThanOrEqual(6);
+      expect(recoveries).toHaveLength(disturb === destroy ? 1 : 0);
+      const gradients = await engine.debugGetGradients(modelId);
+      await engine.optimStep({ modelId, adamParams: ADAM });
+      return [gradients, await engine.debugGetAdapter(modelId)];
+    };
+    expect(await twin(destroy)).toEqual(await twin(() => undefined));
+  });
+
   it('hands every token of a stream on once', async () => {
     const fixture = await loadFixture('tied');
     const engine = await open();

@@ -189,7 +189,7 @@ export class StorageFullError extends StorageError {
   override readonly code: string = 'storage_full';
 }
 
-/** The GPU went away (driver reset, sleep, another page). A new engine may work. */
+/** What computes went away (a driver reset, a GPU process that ended, a runtime that broke down) before this was done. */
 export class DeviceLostError extends TinkerError {
   override name = 'DeviceLostError';
   override readonly code: string = 'device_lost';
