@@ -2,7 +2,23 @@
 import { DeviceLostError, OutOfMemoryError } from '../../../api/contract/errors';
 import type { DeviceLoss } from '../device';
 
+/** Longest that a thread in which runs are synchronous goes without looking at its messages, ms. */
+const HOLD_MS = 8;
+
+/** A whole turn of the event loop, without the wait that timers have at least. */
+const turn = (): Promise<void> =>
+  new Promise((next) => {
+    const { port1, port2 } = new MessageChannel();
+    port1.onmessage = () => {
+      port1.close();
+      next();
+    };
+    port2.postMessage(null);
+  });
+
 export class WorkQueue {
+  /** when messages were last looked at */
+  #looked = 0;
   #tail: Promise<unknown> = Promise.resolve();
   #loss: DeviceLoss | undefined;
   #broken = false;
@@ -23,6 +39,11 @@ export class WorkQueue {
    */
   enqueue<T>(what: string, work: () => T | Promise<T>): Promise<T> {
     const done = this.#tail.then(async () => {
+      // promises alone would keep new requests, and the wish to give one up, waiting until all is done
+      if (performance.now() - this.#looked > HOLD_MS) {
+        await turn();
+        this.#looked = performance.now();
+      }
       this.check();
       try {
         return await work();
