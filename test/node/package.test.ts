@@ -1,39 +1,18 @@
 /** The built package, as its users get it: in Node, and in a page made by a bundler. */
 import { execFileSync } from 'node:child_process';
-import { cpSync, mkdirSync, mkdtempSync, readFileSync, rmSync, symlinkSync, writeFileSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { existsSync, readFileSync, readdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { fileURLToPath } from 'node:url';
-import { chromium } from 'playwright';
-import { build, preview } from 'vite';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { chromium, type Page } from 'playwright';
+import { build, preview, type PreviewServer } from 'vite';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { browserArgs, findBrowser } from '../../scripts/find-browser.mjs';
+import { manifest, Project, root } from './support/package';
 
-const root = fileURLToPath(new URL('../..', import.meta.url));
-let project: string;
-
-/** A project that depends on the built package and on nothing else. */
+let project: Project;
 beforeAll(() => {
-  execFileSync(process.execPath, ['scripts/build.mjs'], { cwd: root });
-  project = mkdtempSync(join(tmpdir(), 'webtinker-user-'));
-  mkdirSync(join(project, 'node_modules'));
-  symlinkSync(root, join(project, 'node_modules/webtinker'), 'junction');
-  writeFileSync(join(project, 'package.json'), '{ "type": "module" }');
+  project = new Project({ with: ['@jax-js/jax'] });
 });
-
-afterAll(() => rmSync(project, { recursive: true, force: true }));
-
-test('Node imports the package, and is told what it cannot do', () => {
-  const script = `
-    import { ServiceClient, ModelInput, TinkerError } from 'webtinker';
-    const { length } = ModelInput.fromInts([1, 2, 3]);
-    const error = await new ServiceClient().getServerCapabilities().catch((error) => error);
-    console.log(JSON.stringify({ length, typed: error instanceof TinkerError, code: error.code, message: error.message }));
-  `;
-  writeFileSync(join(project, 'node.js'), script);
-  const output = execFileSync(process.execPath, ['node.js'], { cwd: project, encoding: 'utf8' });
-  expect(JSON.parse(output)).toMatchObject({ length: 3, typed: true, code: 'webgpu_unavailable' });
-});
+afterAll(() => project.remove());
 
 const useJax = `
   import { TensorData } from 'webtinker';
@@ -44,23 +23,20 @@ const useJax = `
 `;
 
 test('losses are differentiated where jax-js is installed; where it is not, the error says so', () => {
-  writeFileSync(join(project, 'loss.js'), useJax);
-  const run = (cwd: string): unknown =>
-    JSON.parse(execFileSync(process.execPath, ['loss.js'], { cwd, encoding: 'utf8' }));
-  expect(run(project)).toEqual({ loss: 5, gradients: [[2, -4]], metrics: {} });
-
-  // a copy, whose folders above have no jax-js
-  const without = join(project, 'without-jax');
-  const copy = join(without, 'node_modules/webtinker');
-  cpSync(join(root, 'dist'), join(copy, 'dist'), { recursive: true });
-  cpSync(join(root, 'package.json'), join(copy, 'package.json'));
-  symlinkSync(join(root, 'node_modules/comlink'), join(without, 'node_modules/comlink'), 'junction');
-  writeFileSync(join(without, 'package.json'), '{ "type": "module" }');
-  writeFileSync(join(without, 'loss.js'), useJax);
-  expect(run(without)).toMatchObject({
-    code: 'unsupported',
-    message: expect.stringContaining('npm install @jax-js/jax') as string,
-  });
+  const without = new Project();
+  const run = (user: Project): unknown => {
+    user.write('loss.js', useJax);
+    return JSON.parse(user.run('loss.js'));
+  };
+  try {
+    expect(run(project)).toEqual({ loss: 5, gradients: [[2, -4]], metrics: {} });
+    expect(run(without)).toMatchObject({
+      code: 'unsupported',
+      message: expect.stringContaining('npm install @jax-js/jax') as string,
+    });
+  } finally {
+    without.remove();
+  }
 });
 
 test('TypeScript finds the types, under the rules of Node and of bundlers', () => {
@@ -70,10 +46,14 @@ test('TypeScript finds the types, under the rules of Node and of bundlers', () =
     const training = await new ServiceClient().createLoraTrainingClient({ rank: 8 });
     export const future: APIFuture<ForwardBackwardOutput> = training.forwardBackward([], 'cross_entropy');
     void training.forwardBackwardCustom([], jaxLoss((_, [logprobs]) => ({ loss: logprobs!.sum() })));
+    const { device, storage } = await new ServiceClient({ device: 'cpu', store: 'here' }).getServerCapabilities();
+    export const chosen: [string, number | null, string, string] = [device.kind, device.threads, device.reason, storage];
+    // @ts-expect-error no such device
+    new ServiceClient({ device: 'abacus' });
     // @ts-expect-error a name of the wire, not of this library
     await training.optimStep({ learning_rate: 1 });
   `;
-  writeFileSync(join(project, 'types.ts'), code);
+  project.write('types.ts', code);
   for (const module of ['nodenext', 'preserve']) {
     const config = {
       compilerOptions: {
@@ -87,48 +67,85 @@ test('TypeScript finds the types, under the rules of Node and of bundlers', () =
       },
       files: ['types.ts'],
     };
-    writeFileSync(join(project, 'tsconfig.json'), JSON.stringify(config));
-    execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project], {
+    project.write('tsconfig.json', JSON.stringify(config));
+    execFileSync(process.execPath, [join(root, 'node_modules/typescript/bin/tsc'), '-p', project.path], {
       stdio: 'pipe',
     });
   }
 });
 
-test('a bundled page starts the engine and finds the default model', async () => {
-  writeFileSync(
-    join(project, 'index.html'),
-    '<!doctype html><script type="module" src="./page.js"></script>',
-  );
-  const page = `
-    import { ServiceClient } from 'webtinker';
-    const service = new ServiceClient();
-    const training = await service.createLoraTrainingClient({ rank: 1 });
-    const info = await training.getInfo();
-    const tokenizer = await training.getTokenizer();
-    document.title = info.modelName + ' ' + tokenizer.encode('Hi!').join();
-  `;
-  writeFileSync(join(project, 'page.js'), page);
-  await build({ root: project, configFile: false, logLevel: 'error', build: { target: 'es2022' } });
-  const server = await preview({ root: project, configFile: false, logLevel: 'error', preview: { port: 0 } });
-  const browser = await chromium.launch({ executablePath: findBrowser(), args: browserArgs() });
-  try {
-    const tab = await browser.newPage();
-    const problems: string[] = [];
-    tab.on('pageerror', (error) => problems.push(String(error)));
-    await tab.goto(server.resolvedUrls!.local[0]!);
-    await expect.poll(() => tab.title(), { timeout: 100_000 }).toBe('webtinker/pocket 72,105,33');
-    expect(problems).toEqual([]);
-  } finally {
-    await browser.close();
-    await server.close();
+describe('a page made by a bundler', () => {
+  let server: PreviewServer;
+  beforeAll(async () => {
+    project.write('index.html', '<!doctype html><script type="module" src="./page.js"></script>');
+    const page = `
+      import { Datum, ModelInput, ServiceClient } from 'webtinker';
+      const device = new URLSearchParams(location.search).get('device');
+      const service = new ServiceClient({ device });
+      const training = await service.createLoraTrainingClient({ rank: 1, seed: 1 });
+      const tokenizer = await training.getTokenizer();
+      const modelInput = ModelInput.fromInts(tokenizer.encode('Hi!'));
+      const datum = new Datum({ modelInput, lossFnInputs: { target_tokens: [105, 33, 10], weights: [1, 1, 1] } });
+      const { metrics } = await training.forward([datum], 'cross_entropy');
+      const { device: { kind, threads } } = await service.stats();
+      document.title = [kind, threads, metrics['loss:sum'].toFixed(3)].join(' ');
+    `;
+    project.write('page.js', page);
+    const options = { root: project.path, configFile: false as const, logLevel: 'error' as const };
+    await build({ ...options, build: { target: 'es2022' } });
+    const headers = {
+      'Cross-Origin-Opener-Policy': 'same-origin',
+      'Cross-Origin-Embedder-Policy': 'require-corp',
+    };
+    server = await preview({ ...options, preview: { port: 0, headers } });
+  });
+  afterAll(() => server?.close());
+
+  /** Opens the page; its title when it is done, and what it fetched. */
+  async function open(device: string): Promise<{ title: string; fetched: string[] }> {
+    const browser = await chromium.launch({ executablePath: findBrowser(), args: browserArgs() });
+    try {
+      const tab: Page = await browser.newPage();
+      const problems: string[] = [];
+      const fetched: string[] = [];
+      tab.on('pageerror', (error) => problems.push(String(error)));
+      tab.context().on('request', (request) => fetched.push(request.url()));
+      await tab.goto(`${server.resolvedUrls!.local[0]!}?device=${device}`);
+      await expect.poll(async () => problems[0] ?? (await tab.title()), { timeout: 100_000 }).not.toBe('');
+      expect(problems).toEqual([]);
+      return { title: await tab.title(), fetched };
+    } finally {
+      await browser.close();
+    }
   }
+
+  const origin = (): string => new URL(server.resolvedUrls!.local[0]!).origin;
+
+  test('computes on WebGPU, and fetches nothing of ONNX Runtime for it', async () => {
+    const { title, fetched } = await open('webgpu');
+    expect(title).toMatch(/^webgpu 14\.17/);
+    expect(fetched.filter((url) => /\bort\b|\.wasm/.test(url))).toEqual([]);
+  });
+
+  test('computes as WebAssembly with files of the page itself, on threads', async () => {
+    const { title, fetched } = await open('wasm');
+    expect(title).toMatch(/^wasm [2-8] 14\.17/);
+    const names = fetched.map((url) => new URL(url)).filter(({ origin: from }) => from === origin());
+    expect(names.some(({ pathname }) => /\/ort-wasm[^/]*\.wasm$/.test(pathname))).toBe(true);
+    // nothing of a CDN
+    const elsewhere = fetched.filter((url) => !url.startsWith(origin()) && !/^(blob|data):/.test(url));
+    expect(elsewhere).toEqual([]);
+  });
 });
 
 test('package.json names only files that exist', () => {
-  const { exports, types } = JSON.parse(readFileSync(join(root, 'package.json'), 'utf8')) as {
-    exports: Record<string, Record<string, string>>;
-    types: string;
-  };
-  for (const path of [types, ...Object.values(exports['.']!)])
-    expect(readFileSync(join(root, path)).length).toBeGreaterThan(0);
+  const paths = Object.values(manifest.exports).flatMap((entry) =>
+    typeof entry === 'string' ? [entry] : Object.values(entry),
+  );
+  for (const path of [manifest.types, ...paths])
+    expect(readFileSync(join(project.path, 'node_modules/webtinker', path)).length).toBeGreaterThan(0);
+  // the scripts of both platforms, the model, and the runtime beside them; no source
+  const packed = join(project.path, 'node_modules/webtinker');
+  expect(readdirSync(packed).sort()).toEqual(['LICENSE', 'README.md', 'dist', 'package.json']);
+  expect(existsSync(join(packed, 'dist/engine-worker.js'))).toBe(true);
 });
