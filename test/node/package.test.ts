@@ -81,14 +81,20 @@ describe('a page made by a bundler', () => {
     const page = `
       import { Datum, ModelInput, ServiceClient } from 'webtinker';
       const device = new URLSearchParams(location.search).get('device');
-      const service = new ServiceClient({ device });
-      const training = await service.createLoraTrainingClient({ rank: 1, seed: 1 });
-      const tokenizer = await training.getTokenizer();
-      const modelInput = ModelInput.fromInts(tokenizer.encode('Hi!'));
-      const datum = new Datum({ modelInput, lossFnInputs: { target_tokens: [105, 33, 10], weights: [1, 1, 1] } });
-      const { metrics } = await training.forward([datum], 'cross_entropy');
-      const { device: { kind, threads } } = await service.stats();
-      document.title = [kind, threads, metrics['loss:sum'].toFixed(3)].join(' ');
+      if (device === 'self-test') {
+        const { runConformance } = await import('webtinker/conformance');
+        const { passed, verdict } = await runConformance({ only: ['rmsnorm-backward', 'prompt'], cases: 4 });
+        document.title = passed + ': ' + verdict;
+      } else {
+        const service = new ServiceClient({ device });
+        const training = await service.createLoraTrainingClient({ rank: 1, seed: 1 });
+        const tokenizer = await training.getTokenizer();
+        const modelInput = ModelInput.fromInts(tokenizer.encode('Hi!'));
+        const datum = new Datum({ modelInput, lossFnInputs: { target_tokens: [105, 33, 10], weights: [1, 1, 1] } });
+        const { metrics } = await training.forward([datum], 'cross_entropy');
+        const { device: { kind, threads } } = await service.stats();
+        document.title = [kind, threads, metrics['loss:sum'].toFixed(3)].join(' ');
+      }
     `;
     project.write('page.js', page);
     const options = { root: project.path, configFile: false as const, logLevel: 'error' as const };
@@ -135,6 +141,11 @@ describe('a page made by a bundler', () => {
     // nothing of a CDN
     const elsewhere = fetched.filter((url) => !url.startsWith(origin()) && !/^(blob|data):/.test(url));
     expect(elsewhere).toEqual([]);
+  });
+
+  test('tests the GPU that it is shown on', async () => {
+    const { title } = await open('self-test');
+    expect(title).toMatch(/^true: .* agrees with onnxruntime-web .* in all \d+ comparisons\.$/);
   });
 });
 
