@@ -1,6 +1,6 @@
 /** What computes: the model card in the header, the device and why it was chosen, and the engine's counters. */
 import type { EngineStats, GetServerCapabilitiesResponse } from '../src/index';
-import { byId, counted, fillFacts, formatBytes, formatCount } from './dom';
+import { byId, counted, fillFacts, formatBytes, formatCount, h } from './dom';
 import { BASE_MODEL, type Session } from './session';
 import { DEVICES, type Device } from './url-state';
 
@@ -26,7 +26,9 @@ export async function showModelCard(session: Session): Promise<void> {
   ]);
   byId('device').textContent = inWords(device);
   byId('device-reason').textContent = `Why: ${device.reason}.`;
-  byId('device-advice').textContent = device.advice ?? '';
+  // what is in backquotes is to be typed
+  const words = (device.advice ?? '').split('`');
+  byId('device-advice').replaceChildren(...words.map((text, i) => (i % 2 ? h('code', {}, text) : text)));
 }
 
 function inWords({ kind, adapter, software, threads }: ChosenDevice): string {

@@ -40,6 +40,11 @@ for (const file of files.filter((f) => f.endsWith('.d.ts'))) {
   writeFileSync(file, text.replace(/((?:from|import\()\s*['"])(\.[^'"]+)(?=['"])/g, '$1$2.js'));
 }
 
+// the map of ONNX Runtime's script stays behind, and servers in development would miss it
+for (const file of files.filter((f) => f.endsWith('.mjs'))) {
+  writeFileSync(file, readFileSync(file, 'utf8').replace(/^\/\/# sourceMappingURL=.*$/m, ''));
+}
+
 for (const file of files.filter((f) => !f.endsWith('.d.ts'))) {
   const bytes = readFileSync(file);
   const gzipped = gzipSync(bytes).length;
