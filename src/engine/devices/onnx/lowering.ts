@@ -81,6 +81,8 @@ class Lowering implements OnnxLowering {
     string,
     { value: Value; feed: ScalarFeed & { of: ((v: RunValues) => number)[] } }
   >();
+  /** parts of states that the last nodes wrote */
+  #unread: Value[] = [];
   readonly #host: TraceNode[] = [];
   readonly #hostReads = new Map<number, string>();
   readonly #names = new Map<number, { readonly from: 'state' | 'input'; readonly source: string }>();
@@ -95,7 +97,13 @@ class Lowering implements OnnxLowering {
   }
 
   value(ref: TensorRef): Value {
-    return this.#of(ref).read(ref);
+    const contents = this.#of(ref);
+    const exact = contents.exact(ref);
+    if (this.#unread.length > 0 && exact && !isDeferred(exact) && !this.#names.has(ref.storage)) {
+      contents.write(ref, this.#after(this.#unread, exact, ref.shape));
+      this.#unread = [];
+    }
+    return contents.read(ref);
   }
 
   parts<D extends Deferred>(ref: TensorRef, kind: D['kind']): D | undefined {
@@ -145,8 +153,35 @@ class Lowering implements OnnxLowering {
     for (const [key, content] of Object.entries<Lowered | undefined>(lowered)) {
       const ref = node.outputs[key];
       if (!ref) throw new Error(`op ${op.name} has no output ${key}`);
-      if (content) this.#of(ref).write(ref, content);
+      if (!content) continue;
+      this.#of(ref).write(ref, content);
+      if (!isDeferred(content) && this.#isPart(ref)) this.#unread.push(content);
     }
+  }
+
+  /** Whether a tensor is a part of a state, such as the gradient of one matrix. */
+  #isPart(ref: TensorRef): boolean {
+    const named = this.#names.get(ref.storage);
+    return named?.from === 'state' && ref.shape.join() !== this.trace.states.get(named.source)!.shape.join();
+  }
+
+  /**
+   * A value that is there only when `done` are. The runtime computes what leads to one output after the other: without
+   * this, all gradients of weights would come last, and what they are made of would take memory until then.
+   * Their number of rows, cut down to none, is added to the dimensions of the value.
+   */
+  #after(done: readonly Value[], value: Value, shape: readonly Size[]): Value {
+    const { graph } = this;
+    const first = graph.i64([0]);
+    const none = graph.once('no rows', () =>
+      graph.node('Reshape', [this.scalar('none', () => 0, 'i64'), graph.i64([1])]),
+    );
+    let dims = graph.i64(shape.map((size) => (typeof size === 'number' ? size : -1)));
+    for (const each of done) {
+      const rows = graph.node('Slice', [each, first, none, first]);
+      dims = graph.node('Add', [dims, graph.node('Shape', [rows], { start: 0, end: 1 }, 'i64')]);
+    }
+    return graph.node('Reshape', [value, dims]);
   }
 
   #leaveToHost(traced: TraceNode): void {

@@ -4,7 +4,7 @@ import type * as Ort from 'onnxruntime-node';
 import { DeviceUnavailableError } from '../../../api/contract/errors';
 import type { DeviceOpener } from '../device';
 import { OnnxDevice } from './device';
-import type { OnnxRuntime } from './runtime';
+import { SESSION_OPTIONS, type OnnxRuntime } from './runtime';
 
 export interface NativeOptions {
   /** of one operator; default: as many as the processor has cores */
@@ -39,6 +39,7 @@ async function openRuntime({ threads = availableParallelism() }: NativeOptions):
     Tensor,
     createSession: (model, files) =>
       InferenceSession.create(model, {
+        ...SESSION_OPTIONS,
         intraOpNumThreads: threads,
         externalData: [...files].map(([path, data]) => ({ path, data: new Uint8Array(data) })),
       }),

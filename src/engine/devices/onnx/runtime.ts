@@ -5,6 +5,17 @@ import type { DeviceInfo } from '../../../api/contract/types';
 export type OrtTensor = Tensor;
 export type OrtSession = Pick<InferenceSession, 'run' | 'release'>;
 
+/**
+ * How sessions are compiled, by what was measured. Equal operators are not merged: traces compute things again so that
+ * they need not be kept (tiles of logits, probabilities, gates), and merging them keeps them after all. Without a
+ * pattern of memory for the whole graph, which is planned beside the memory of the first run, steps of a large model
+ * take half as much.
+ */
+export const SESSION_OPTIONS = {
+  enableMemPattern: false,
+  extra: { optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' } },
+} as const;
+
 export interface OnnxRuntime {
   readonly info: DeviceInfo;
   readonly Tensor: typeof Tensor;

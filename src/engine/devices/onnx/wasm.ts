@@ -5,7 +5,7 @@ import { Graph } from '../../../onnx/graph';
 import { serialize } from '../../../onnx/serialize';
 import type { DeviceOpener } from '../device';
 import { OnnxDevice } from './device';
-import type { OnnxRuntime } from './runtime';
+import { SESSION_OPTIONS, type OnnxRuntime } from './runtime';
 
 export interface WasmOptions {
   /** Most threads; default: as many as the processor has cores, up to 8. One where memory cannot be shared. */
@@ -72,6 +72,7 @@ async function openRuntime({ threads: most = MOST_THREADS, fetch }: WasmOptions)
     Tensor: ort.Tensor,
     createSession: (model, files) =>
       ort.InferenceSession.create(model, {
+        ...SESSION_OPTIONS,
         executionProviders: ['wasm'],
         // errors: what it warns of is how our graphs are made
         logSeverityLevel: 3,
