@@ -80,6 +80,8 @@ export class Engine extends Records implements Backend {
   readonly #bases: Bases;
   readonly #files: Pick<LoadOptions, 'fetch'>;
   readonly #models = new Map<string, Trained>();
+  /** those on the device: also ones that are being unloaded */
+  readonly #living = new Set<TrainingModel>();
   readonly #samplers: Samplers;
   readonly #scheduler = new Scheduler();
 
@@ -148,6 +150,7 @@ export class Engine extends Records implements Backend {
       epoch.check();
       shared.retain(layout);
       this.#models.set(id, { model, shared });
+      this.#living.add(model);
       const adapter = { baseModel: base.name, alpha: LORA_ALPHA, ...shape };
       this.ledger.addRun({ trainingRunId: id, sessionId, adapter, userMetadata });
       return this.#info(model);
@@ -270,6 +273,7 @@ export class Engine extends Records implements Backend {
     model.abandon(reason);
     await this.#scheduler.run(modelId, async () => {
       await this.#host.settled();
+      this.#living.delete(model);
       model.dispose();
       this.ledger.endRun(modelId);
       await shared.release(model.layout);
@@ -296,6 +300,7 @@ export class Engine extends Records implements Backend {
     this.#scheduler.dispose();
     this.#fail(disposed());
     this.#models.clear();
+    this.#living.clear();
     this.#samplers.clear();
     this.#bases.clear();
     await ended;
@@ -326,14 +331,13 @@ export class Engine extends Records implements Backend {
   async #replace(epoch: Epoch): Promise<number> {
     await this.#bases.replace(epoch);
     await this.#samplers.replace(epoch);
-    const models = [...this.#models.values()];
-    const replayed = await Promise.all(models.map(({ model }) => model.replace(epoch)));
+    const replayed = await Promise.all([...this.#living].map((model) => model.replace(epoch)));
     return replayed.reduce((a, b) => a + b, 0);
   }
 
   /** Rejects what models have under way. */
   #fail(reason: TinkerError): void {
-    for (const { model } of this.#models.values()) model.fail(reason);
+    for (const model of this.#living) model.fail(reason);
   }
 
   #trained(id: string): Trained {

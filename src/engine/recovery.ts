@@ -180,9 +180,17 @@ export class DeviceHost {
   }
 
   #recover(): void {
-    this.#recovery ??= this.#recoverNow().finally(() => (this.#recovery = undefined));
-    // looked at by whoever waits for it
-    this.#recovery.catch(() => undefined);
+    if (this.#recovery) return;
+    const recovery = this.#recoverNow().finally(() => {
+      this.#recovery = undefined;
+    });
+    this.#recovery = recovery;
+    recovery.then(
+      // it may have been lost again in the last moment
+      () => this.#epoch.over && !this.#ended && this.#recover(),
+      // looked at by whoever waits for it
+      () => undefined,
+    );
   }
 
   async #recoverNow(): Promise<void> {
@@ -209,7 +217,7 @@ export class DeviceHost {
       this.#avoid.clear();
       this.checkOpen();
       const reason = new DeviceLostError(
-        `The device is gone (${loss}), and no other can be opened: ${messageOf(error)}. Save nothing more with this engine; checkpoints saved before can be read. A later call tries again.`,
+        `The device is gone (${loss}), and no other can be opened: ${messageOf(error)}. Checkpoints can still be read; the next call tries again.`,
         { cause: error },
       );
       this.owner?.giveUp(reason);

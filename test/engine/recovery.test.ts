@@ -222,6 +222,48 @@ describe('a GPU that is destroyed', () => {
   });
 });
 
+it('nobody waits for ever who leaves, or is disposed, while a device is lost', async () => {
+  const fixture = await loadFixture('tied');
+  for (const wait of [0, 5, 60]) {
+    const engine = await open();
+    const modelId = await createModel(engine, fixture);
+    const samplerId = await createSampler(engine, { modelId });
+    const settled = (calls: readonly Promise<unknown>[]) =>
+      Promise.all(
+        calls.map((call) =>
+          call.then(
+            () => 'done',
+            (error: Error) => error.name,
+          ),
+        ),
+      );
+    const request = { samplerId, prompt: [1, 2, 3], numSamples: 1, params: GREEDY };
+    const calls = (): Promise<unknown>[] => [
+      crossEntropy(engine, modelId, fixture.batch),
+      crossEntropy(engine, modelId, fixture.batch),
+      engine.optimStep({ modelId, adamParams: ADAM }),
+      engine.sample({ ...request, promptLogprobs: true, topkPromptLogprobs: 0 }),
+    ];
+    const first = settled(calls());
+    destroy(engine);
+    await later(wait);
+    const leaving = [engine.unloadModel(modelId), engine.unloadSampler(samplerId)];
+    for (const outcome of [...(await first), ...(await settled(leaving))])
+      expect(outcome).toMatch(/^(done|AbortedError)$/);
+    expect(await engine.stats()).toMatchObject({ models: 0, samplers: 0 });
+
+    const other = await createModel(engine, fixture);
+    const last = settled([
+      crossEntropy(engine, other, fixture.batch),
+      engine.optimStep({ modelId: other, adamParams: ADAM }),
+    ]);
+    destroy(engine);
+    await later(wait);
+    await engine.dispose();
+    for (const outcome of await last) expect(outcome).toMatch(/^(done|AbortedError)$/);
+  }
+});
+
 /** WebGPU that can be opened as long as `left` says so. */
 function limited(): { opener: DeviceOpener; left: number } {
   const inner = webgpuOpener();
