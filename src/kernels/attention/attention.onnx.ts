@@ -5,7 +5,7 @@
  */
 import type { Graph, Value } from '../../onnx/graph';
 import { columns, type Columns } from '../columns';
-import { add, mul, reduce, reshape, sub, transpose } from '../operators';
+import { add, concat, mul, reduce, reshape, sub, transpose } from '../operators';
 import type { Deferred, OnnxLowering, TensorRef } from '../op';
 import { scaleOf, type AttentionAttrs, type HeadAttrs } from './heads';
 import { Padding, type HeadRun } from './padding.onnx';
@@ -37,41 +37,67 @@ export function headRuns(
   };
 }
 
-/** What both directions begin with. */
-class Padded {
-  readonly places: Padding;
-  /** (S, KV, G·L, headDim) */
+/** What the queries of a block see. */
+interface Seen {
+  /** (S, KV, G·block, headDim) */
   readonly q: Value;
-  /** (S, KV, L, headDim) */
+  /** (S, KV, E, headDim) */
   readonly k: Value;
   readonly v: Value;
-  /** (S, KV, G·L, L), keys that a query must not see far below the others */
+  /** (S, KV, G·block, E): the keys that a query must not see far below the others, and their softmax */
   readonly scores: Value;
   readonly probabilities: Value;
+}
+
+/** What both directions share. */
+class Padded {
+  readonly graph: Graph;
+  readonly places: Padding;
   readonly scale: Value;
+  readonly #runs: Record<'q' | 'k' | 'v', HeadRun>;
+  readonly #k: Value;
+  readonly #v: Value;
 
   constructor(
-    readonly graph: Graph,
     qkv: TensorRef,
     segments: TensorRef,
     readonly attrs: AttentionAttrs,
     on: OnnxLowering,
   ) {
-    this.places = Padding.of(graph, on.value(segments));
-    const runs = headRuns(qkv, attrs, on);
-    const { heads, kvHeads, headDim } = attrs;
-    this.q = this.grouped(this.places.spread(runs.q, headDim));
-    this.k = this.places.spread(runs.k, headDim);
-    this.v = this.places.spread(runs.v, headDim);
-    this.scale = graph.f32(scaleOf(attrs));
-    const products = graph.node('MatMul', [this.q, this.turned(this.k)]);
-    this.scores = add(graph, mul(graph, products, this.scale), this.places.mask(heads / kvHeads));
-    this.probabilities = graph.node('Softmax', [this.scores], { axis: -1 });
+    this.graph = on.graph;
+    this.places = Padding.of(on.graph, on.value(segments));
+    this.scale = on.graph.f32(scaleOf(attrs));
+    this.#runs = headRuns(qkv, attrs, on);
+    this.#k = this.places.spread(this.#runs.k, attrs.headDim);
+    this.#v = this.places.spread(this.#runs.v, attrs.headDim);
   }
 
-  /** (S, H, L, n) as (S, KV, G·L, n) */
+  /** Block by block. */
+  map<T>(of: (seen: Seen, block: number) => T): T[] {
+    return this.places.blocks.map((_, block) => of(this.#seen(block), block));
+  }
+
+  #seen(block: number): Seen {
+    const { graph, places, attrs } = this;
+    const { heads, kvHeads, headDim } = attrs;
+    const q = this.grouped(places.spread(this.#runs.q, headDim, block));
+    const k = places.until(block, this.#k);
+    const products = mul(graph, graph.node('MatMul', [q, this.turned(k)]), this.scale);
+    const scores = add(graph, products, places.mask(block, heads / kvHeads));
+    const probabilities = graph.node('Softmax', [scores], { axis: -1 });
+    return { q, k, v: places.until(block, this.#v), scores, probabilities };
+  }
+
+  /** (S, H, block, n) as (S, KV, G·block, n) */
   grouped(x: Value, n = this.attrs.headDim): Value {
     return reshape(this.graph, x, [0, this.attrs.kvHeads, -1, n]);
+  }
+
+  /** Blocks (S, KV, G·block, n) → (T, H·n) */
+  packed(blocks: readonly Value[], n = this.attrs.headDim): Value {
+    const { heads } = this.attrs;
+    const parts = blocks.map((x) => reshape(this.graph, x, [0, heads, -1, n]));
+    return this.places.gather(concat(this.graph, parts, 2), heads, n);
   }
 
   /** The last two dimensions exchanged. */
@@ -86,15 +112,20 @@ export function attentionOnnx(
   on: OnnxLowering,
 ): { out: Value; lse: Deferred } {
   const { graph } = on;
-  const { heads, headDim } = attrs;
-  const { places, v, scores, probabilities } = new Padded(graph, inputs.qkv, inputs.segments, attrs, on);
-  const out = graph.node('MatMul', [probabilities, v]);
-  // the largest probability is exp(largest score − lse)
+  const padded = new Padded(inputs.qkv, inputs.segments, attrs, on);
+  const blocks = padded.map((seen) => ({
+    ...seen,
+    out: graph.node('MatMul', [seen.probabilities, seen.v]),
+  }));
   const lse = (): Value => {
-    const largest = graph.node('Log', [reduce(graph, 'ReduceMax', probabilities, -1)]);
-    return places.gather(sub(graph, reduce(graph, 'ReduceMax', scores, -1), largest), heads, 1);
+    const ofBlocks = blocks.map(({ scores, probabilities }) => {
+      // the largest probability is exp(largest score − lse)
+      const largest = graph.node('Log', [reduce(graph, 'ReduceMax', probabilities, -1)]);
+      return sub(graph, reduce(graph, 'ReduceMax', scores, -1), largest);
+    });
+    return padded.packed(ofBlocks, 1);
   };
-  return { out: places.gather(out, heads, headDim), lse: { kind: 'lse', whole: lse } };
+  return { out: padded.packed(blocks.map(({ out }) => out)), lse: { kind: 'lse', whole: lse } };
 }
 
 export function attentionBackwardOnnx(
@@ -104,26 +135,33 @@ export function attentionBackwardOnnx(
 ): { d_qkv: Columns } {
   const { graph } = on;
   const { heads, kvHeads, headDim } = attrs;
-  const padded = new Padded(graph, inputs.qkv, inputs.segments, attrs, on);
-  const { places, q, k, v, probabilities, scale } = padded;
+  const padded = new Padded(inputs.qkv, inputs.segments, attrs, on);
+  const { places, scale } = padded;
   const [out, dOut] = [on.value(inputs.out), on.value(inputs.d_out)];
   // (T·H): the part of the softmax's gradient that all keys share
   const shared = reduce(graph, 'ReduceSum', reshape(graph, mul(graph, out, dOut), [-1, headDim]), 1);
   const run = { perRow: heads, first: 0, count: heads };
-  // no gradient comes from behind the ends
-  const real = (value: Value, width: number): Value =>
-    padded.grouped(mul(graph, places.spread({ ...run, value }, width), places.real), width);
-  const [d, delta] = [real(dOut, headDim), real(shared, 1)];
 
-  const dV = graph.node('MatMul', [padded.turned(probabilities), d]);
-  const dP = graph.node('MatMul', [d, padded.turned(v)]);
-  const dScores = mul(graph, probabilities, sub(graph, dP, delta));
-  const dQ = mul(graph, graph.node('MatMul', [dScores, k]), scale);
-  const dK = mul(graph, graph.node('MatMul', [padded.turned(dScores), q]), scale);
+  let dK: Value | undefined;
+  let dV: Value | undefined;
+  const dQ = padded.map(({ q, k, v, probabilities }, block) => {
+    // no gradient comes from behind the ends
+    const real = (value: Value, width: number): Value =>
+      padded.grouped(mul(graph, places.spread({ ...run, value }, width, block), places.real(block)), width);
+    const [d, delta] = [real(dOut, headDim), real(shared, 1)];
+    const grown = (before: Value | undefined, own: Value): Value =>
+      before ? add(graph, places.widened(block, before), own) : own;
+
+    dV = grown(dV, graph.node('MatMul', [padded.turned(probabilities), d]));
+    const dP = graph.node('MatMul', [d, padded.turned(v)]);
+    const dScores = mul(graph, probabilities, sub(graph, dP, delta));
+    dK = grown(dK, mul(graph, graph.node('MatMul', [padded.turned(dScores), q]), scale));
+    return mul(graph, graph.node('MatMul', [dScores, k]), scale);
+  });
   const parts = [
-    places.gather(dQ, heads, headDim),
-    places.gather(dK, kvHeads, headDim),
-    places.gather(dV, kvHeads, headDim),
+    padded.packed(dQ),
+    places.gather(dK!, kvHeads, headDim),
+    places.gather(dV!, kvHeads, headDim),
   ];
   return { d_qkv: columns(graph, parts, [heads * headDim, kvHeads * headDim, kvHeads * headDim]) };
 }

@@ -3,9 +3,11 @@
  * segments alone, made once in a graph. Places behind the end of a sequence repeat its last row, so that no sequence
  * sees another's numbers. Rows are copied to their places and back head by head, which is the transposition that
  * products of heads need anyway: where all segments are equally long, padding costs nothing.
+ *
+ * Queries are taken in blocks, each with the keys up to its end, so that less is computed only to be hidden.
  */
 import type { Graph, Value } from '../../onnx/graph';
-import { add, cast, mul, reshape, slice, sub } from '../operators';
+import { add, cast, concat, div, mul, reshape, slice, sub } from '../operators';
 
 /** Added to the scores of keys that a query must not see: exp of them is exactly 0, and differences stay finite. */
 export const HIDDEN = -1e30;
@@ -18,7 +20,17 @@ export interface HeadRun {
   readonly count: number;
 }
 
+/** Of queries. Four spare three eighths of the work; more gain little, and cost operators. */
+const BLOCKS = 4;
+
+/** Places `begin` to `end`, (1) i64. */
+interface Block {
+  readonly begin: Value;
+  readonly end: Value;
+}
+
 export class Padding {
+  readonly blocks: readonly Block[];
   /** (S, 1) */
   readonly #starts: Value;
   readonly #ends: Value;
@@ -42,10 +54,16 @@ export class Padding {
     const sequences = graph.node('Compress', [segments, reshape(graph, first, [-1])], { axis: 0 });
     this.#starts = slice(graph, sequences, 1, 0, 1);
     this.#ends = slice(graph, sequences, 1, 1, 2);
-    this.#longest = graph.node('ReduceMax', [sub(graph, this.#ends, this.#starts)], { keepdims: 0 });
+    const longest = graph.node('ReduceMax', [sub(graph, this.#ends, this.#starts)], { keepdims: 0 });
+    // no block is empty
+    this.#longest = graph.node('Max', [longest, graph.i32(BLOCKS)]);
     this.#places = graph.node('Range', [zero, this.#longest, one]);
     this.#sequence = sub(graph, graph.node('CumSum', [cast(graph, first, 'i32'), graph.i64(0)]), one);
     this.#place = sub(graph, row, start);
+
+    const length = reshape(graph, cast(graph, this.#longest, 'i64'), [1]);
+    const bound = (n: number): Value => div(graph, mul(graph, length, graph.i64([n])), graph.i64([BLOCKS]));
+    this.blocks = Array.from({ length: BLOCKS }, (_, n) => ({ begin: bound(n), end: bound(n + 1) }));
   }
 
   /** @param segments (T, 2) i32: [start, end) of each row's sequence */
@@ -57,34 +75,68 @@ export class Padding {
     return this.graph.once(`${what} of ${this.segments.name}`, make);
   }
 
-  /** (S, 1, L, 1): 1 at places of rows, 0 behind the end. */
-  get real(): Value {
+  /** x with the indices `from` to `to` of its places, the dimension before the last. */
+  #cut(x: Value, from: Value, to: Value): Value {
+    return this.graph.node('Slice', [x, from, to, this.graph.i64([-2])]);
+  }
+
+  /** Of x (…, L, n) the keys that the queries of a block see, (…, E, n). */
+  until(block: number, x: Value): Value {
+    if (block === this.blocks.length - 1) return x;
+    return this.#cut(x, this.graph.i64([0]), this.blocks[block]!.end);
+  }
+
+  /** What was made for the keys of the block before, (S, heads, E, n), with zeros for those that this one has more. */
+  widened(block: number, x: Value): Value {
     const { graph } = this;
-    return this.#once('real places', () => {
+    const pads = this.#once(`pads of block ${block}`, () => {
+      const more = sub(graph, this.blocks[block]!.end, this.blocks[block - 1]!.end);
+      return concat(graph, [graph.i64([0, 0, 0, 0, 0, 0]), more, graph.i64([0])], 0);
+    });
+    return graph.node('Pad', [x, pads]);
+  }
+
+  /** (S, 1, block, 1): 1 at places of rows, 0 behind the end. */
+  real(block: number): Value {
+    const { graph } = this;
+    const whole = this.#once('real places', () => {
       const inside = graph.node('Less', [add(graph, this.#starts, this.#places), this.#ends], {}, 'bool');
       return graph.node('Unsqueeze', [cast(graph, inside, 'f32'), graph.i64([1, 3])]);
     });
+    const { begin, end } = this.blocks[block]!;
+    return this.#once(`real places of block ${block}`, () => this.#cut(whole, begin, end));
   }
 
-  /** (times·L, L): 0 where a query may see a key, `HIDDEN` where it may not; `times` masks one below the other. */
-  mask(times: number): Value {
+  /** (times·block, E): 0 where a query may see a key, `HIDDEN` where not; `times` masks one below the other. */
+  mask(block: number, times: number): Value {
     const { graph } = this;
-    return this.#once(`mask for ${times}`, () => {
-      const later = graph.node('Less', [reshape(graph, this.#places, [-1, 1]), this.#places], {}, 'bool');
+    return this.#once(`mask of block ${block} for ${times}`, () => {
+      const { begin, end } = this.blocks[block]!;
+      const places = reshape(graph, this.#places, [-1, 1]);
+      const keys = reshape(graph, this.#cut(places, graph.i64([0]), end), [1, -1]);
+      const later = graph.node('Less', [this.#cut(places, begin, end), keys], {}, 'bool');
       const mask = graph.node('Where', [later, graph.f32(HIDDEN), graph.f32(0)], {}, 'f32');
       return times === 1 ? mask : graph.node('Tile', [mask, graph.i64([times, 1])]);
     });
   }
 
-  /** Heads by place: (S, count, L, width). */
-  spread({ value, perRow, first, count }: HeadRun, width: number): Value {
+  /** Heads by place, (S, count, L, width), or those of one block. */
+  spread({ value, perRow, first, count }: HeadRun, width: number, block?: number): Value {
     const { graph } = this;
-    const rows = this.#once(`places of heads ${first} + ${count} in ${perRow}`, () => {
+    const what = `places of heads ${first} + ${count} in ${perRow}`;
+    let rows = this.#once(what, () => {
       const ends = sub(graph, this.#ends, graph.i32(1));
       const near = graph.node('Min', [add(graph, this.#starts, this.#places), ends]);
       const row = mul(graph, graph.node('Unsqueeze', [near, graph.i64([1])]), graph.i32(perRow));
       return add(graph, row, this.#heads(first, count, [-1, 1]));
     });
+    if (block !== undefined) {
+      const { begin, end } = this.blocks[block]!;
+      const whole = rows;
+      rows = this.#once(`${what}, block ${block}`, () =>
+        graph.node('Slice', [whole, begin, end, graph.i64([2])]),
+      );
+    }
     return graph.node('Gather', [reshape(graph, value, [-1, width]), rows], { axis: 0 });
   }
 
