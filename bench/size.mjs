@@ -18,11 +18,13 @@ async function scriptsOf(root, minify) {
     const env = { command: 'build', mode: 'production' };
     const { config } = await loadConfigFromFile(env, join(root, 'vite.lib.config.ts'));
     config.build.rolldownOptions.external = LEFT_OUT;
+    // what browsers load
+    const { index, jax } = config.build.lib.entry;
+    config.build.lib.entry = { index, jax };
     Object.assign(config.build, { outDir, minify, emptyOutDir: true, sourcemap: false });
     await build({ ...config, root, configFile: false, logLevel: 'warn' });
     const names = await readdir(outDir, { recursive: true });
-    // node.js is what Node loads instead of index.js
-    const scripts = names.filter((name) => name.endsWith('.js') && name !== 'node.js').sort();
+    const scripts = names.filter((name) => name.endsWith('.js')).sort();
     return await Promise.all(
       scripts.map(async (name) => [name, gzipSync(await readFile(join(outDir, name))).length]),
     );

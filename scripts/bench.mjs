@@ -6,17 +6,21 @@
  *   --rounds N       timed rounds per subject (default 7)
  *   --json           one JSON line per row instead of the table
  */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { createInterface } from 'node:readline';
 import { parseArgs } from 'node:util';
 import { fileURLToPath, URLSearchParams } from 'node:url';
 import { chromium } from 'playwright';
 import { createServer } from 'vite';
+import { measureColdStart } from '../bench/cold-start.mjs';
 import { measureSize } from '../bench/size.mjs';
 import { browserArgs, findBrowser } from './find-browser.mjs';
 
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** In the order of the table. `profile` runs only when asked for. */
-const BENCHES = ['matmul', 'train-step', 'first-step', 'sample', 'size'];
+const BENCHES = ['matmul', 'train-step', 'first-step', 'cold-start', 'sample', 'size'];
 const ON_REQUEST = ['profile'];
 
 const { values: options } = parseArgs({
@@ -49,7 +53,13 @@ async function serve() {
     },
     worker: { format: 'es' },
     optimizeDeps: {
-      include: ['@jax-js/jax', '@huggingface/transformers', 'comlink'],
+      include: [
+        '@jax-js/jax',
+        '@huggingface/transformers',
+        'comlink',
+        '@bufbuild/protobuf',
+        '@bufbuild/protobuf/codegenv2',
+      ],
       entries: ['bench/index.html'],
     },
   });
@@ -80,6 +90,18 @@ async function runInPage(url, bench, onRow) {
   } finally {
     await browser.close();
   }
+}
+
+/** Runs one benchmark in a process of its own, so that its memory can be told. */
+async function runInNode(name, onRow) {
+  const script = fileURLToPath(new URL('bench-node.mjs', import.meta.url));
+  const child = spawn(process.execPath, [script, name, options.rounds, options.filter], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const ended = once(child, 'exit');
+  for await (const line of createInterface({ input: child.stdout })) onRow(JSON.parse(line));
+  const [code] = await ended;
+  if (code !== 0) throw new Error(`its process ended with ${code}`);
 }
 
 function format(value) {
@@ -119,6 +141,8 @@ async function main() {
       say(`${bench} …`);
       try {
         if (bench === 'size') await measureSize(root, onRow);
+        else if (bench === 'cold-start') measureColdStart(root, Number(options.rounds), onRow);
+        else if (bench in IN_NODE) await runInNode(IN_NODE[bench], onRow);
         else await runInPage(url, bench, onRow);
       } catch (error) {
         failures.push(bench);
