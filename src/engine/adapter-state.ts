@@ -74,6 +74,15 @@ export class AdapterState {
     return hasSaved;
   }
 
+  /** After a request of which some batches ran and one could not: as `beginGradient` found them. */
+  undoGradient(hasSaved: boolean): void {
+    const { 'lora.grads': grads, 'lora.saved': saved } = this.buffers;
+    const bytes = 4 * this.layout.length;
+    if (hasSaved) this.memory.copyInto(saved, grads, bytes);
+    else this.memory.write(grads, 0, new Uint8Array(bytes));
+    this.#gradient = hasSaved;
+  }
+
   /** Right before an optimizer step, which leaves them zero. */
   clearsGradient(): void {
     this.#gradient = false;

@@ -118,25 +118,33 @@ export class TrainingModel {
    */
   forwardBackward(request: PassRequest, signal?: AbortSignal): Job<Results[], ForwardBackwardPayload> {
     const { id, layout } = this;
+    const { forwardOnly } = request;
     const pass = new TrainingPass({ config: this.base.config, adapter: layout }, request);
+    const several = pass.batches.length > 1 && !forwardOnly;
     const submit = async (): Promise<Submitted<Results[]>> => {
       const { base, state, turns } = this.#here();
       await base.plans.prepare(pass.key, () => pass.trace(), pass.sizes);
       const runs: Promise<Results>[] = [];
       let hasSaved = false;
+      const undo = async (error: unknown): Promise<never> => {
+        await Promise.allSettled(runs);
+        if (several) state.undoGradient(hasSaved);
+        throw error;
+      };
       for (let i = 0; i < pass.batches.length; i++) {
         const run = (): Promise<Results> => {
-          if (i === 0 && !request.forwardOnly) hasSaved = state.beginGradient();
+          if (i === 0 && !forwardOnly) hasSaved = state.beginGradient();
           return base.plans.ready(pass.key).bind(id, state.buffers).run(pass.run(i, hasSaved));
         };
         // what has begun is not given up: part of a gradient is none
         const { done } = await turns.submit(id, run, i === 0 ? this.#until(signal) : {});
         runs.push(done);
       }
-      return { done: Promise.all(runs) };
+      return { done: Promise.all(runs).catch(undo) };
     };
     const finish = (results: Results[]): ForwardBackwardPayload => pass.answer(results, ++this.#clock);
-    return { submit, finish, gradients: request.forwardOnly ? 'leaves' : 'adds' };
+    // a batch that cannot run leaves those before it to be undone, before anything else adds to the gradients
+    return { submit, finish, gradients: forwardOnly ? 'leaves' : 'adds', alone: several };
   }
 
   /** Applies AdamW to the accumulated gradients and clears them. */

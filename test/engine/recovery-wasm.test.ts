@@ -1,12 +1,14 @@
 /** Devices of other kinds that go away: a WebAssembly instance that traps, and a GPU that is lost again and again. */
 import { trapNextRun } from '../support/wasm-trap';
 import { afterEach, expect, it } from 'vitest';
+import { OutOfMemoryError } from '../../src/api/contract/errors';
 import { expectClose, relativeError } from '../support/compare';
 import type { Engine } from '../../src/engine/engine';
 import {
   createModel,
   createSampler,
   crossEntropy,
+  datum,
   gpuOf,
   GREEDY,
   loadFixture,
@@ -105,3 +107,47 @@ it('a GPU that is lost again and again makes room for the next kind of device', 
     expect(relativeError(run.adapter.get(name)!, values), name).toBeLessThan(1e-3);
   }
 });
+
+/** Makes the device refuse one run for want of memory, after it has done `before` more of them. */
+function starve({ device }: Engine, before: number): void {
+  let left = before;
+  const compile = device.compile.bind(device);
+  device.compile = async (...args) => {
+    const plan = await compile(...args);
+    const bind = plan.bind.bind(plan);
+    plan.bind = (...states) => {
+      const bound = bind(...states);
+      const refuse = (): Promise<never> => Promise.reject(new OutOfMemoryError('no room'));
+      return { run: (options) => (left-- === 0 ? refuse() : bound.run(options)) };
+    };
+    return plan;
+  };
+}
+
+it.each([1, 2])(
+  'a request that runs out of memory at its batch %i leaves the gradients as they were',
+  async (batch) => {
+    const fixture = await loadFixture('tied');
+    const engine = await open({ device: 'wasm' });
+    const modelId = await createModel(engine, fixture);
+    const tokens = Array.from({ length: 30 }, (_, i) => (7 * i) % 20);
+    // three batches
+    const large = Array.from({ length: 700 }, () => datum(tokens, tokens));
+    if (batch === 2) await crossEntropy(engine, modelId, fixture.batch);
+    const before = await engine.debugGetGradients(modelId);
+    starve(engine, batch);
+    const calls = [
+      crossEntropy(engine, modelId, large),
+      crossEntropy(engine, modelId, fixture.batch),
+    ] as const;
+    await expect(calls[0]).rejects.toBeInstanceOf(OutOfMemoryError);
+    await calls[1];
+    const after = await engine.debugGetGradients(modelId);
+    const times = batch === 2 ? 2 : 1;
+    const twin = await createModel(engine, fixture);
+    for (let i = 0; i < times; i++) await crossEntropy(engine, twin, fixture.batch);
+    expect(after).toEqual(await engine.debugGetGradients(twin));
+    expect(after).not.toEqual(before);
+    expect((await engine.stats()).recoveries).toEqual([]);
+  },
+);
