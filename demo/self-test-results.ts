@@ -107,7 +107,8 @@ export function showFailures({ subjects }: ConformanceReport): void {
 const SHOWN = 20;
 
 function article(failure: FailureReport): HTMLElement {
-  const { message, result, at, ours, oracle, beyond, of, error, bound, kernels, variant, seed } = failure;
+  const { message, result, at, ours, oracle, beyond, of, error, bound, kernels, variant, seed, agrees } =
+    failure;
   const what = message
     ? [message]
     : [
@@ -116,6 +117,7 @@ function article(failure: FailureReport): HTMLElement {
         ' of its size where ',
         figure(bound!),
         ` is allowed; ${beyond} of ${counted(of!, 'element')}.`,
+        agrees ? ` Other kernels (${agrees.join(', ')}) give the same: ONNX Runtime may be wrong here.` : '',
       ];
   const again = new URLSearchParams({ seed: String(seed), only: failure.case });
   return h(

@@ -10,6 +10,9 @@ export function labelOf({ kernel, constants = {} }: Dispatch): string {
   return [kernel.name, ...settings].join(' ');
 }
 
+/** A kernel without its constants. */
+export const kernelName = (label: string): string => label.split(' ')[0]!;
+
 const launchesOf = (trace: Trace, profile: AdapterProfile): Dispatch[] =>
   trace.nodes.flatMap(({ op, node }) => op.webgpu(node, profile));
 

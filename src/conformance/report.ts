@@ -1,5 +1,6 @@
 /** What a conformance run says: plain data, which JSON holds without loss. */
 import type { Plain } from './case';
+import { kernelName } from './kernels';
 
 /** A number of a report; JSON knows no others than finite ones. */
 export type ReportNumber = number | 'NaN' | 'Infinity' | '-Infinity';
@@ -38,6 +39,8 @@ export interface FailureReport extends Partial<WorstReport> {
   readonly variant: string;
   /** the kernels that write the result, or all of the case if it did not run; with their constants */
   readonly kernels: readonly string[];
+  /** variants that give the same with other kernels: then it is the oracle that is likelier to be wrong */
+  readonly agrees?: readonly string[];
   /** shapes, attributes and what is odd about the case */
   readonly about: { readonly [name: string]: Plain };
   /** what was thrown, where nothing was compared */
@@ -117,12 +120,12 @@ export function verdictOf(
   if (kernels.length === 0) {
     return `${oracle} could not run ${told.map(({ name }) => name).join(', ')}: nothing is known of ${adapter}.`;
   }
+  if (told.every(({ failures }) => failures.some(({ agrees }) => agrees !== undefined))) {
+    return `${oracle} stands alone on ${adapter} with ${told.map(({ name }) => name).join(', ')}: kernels that share no code agree with each other.`;
+  }
   const are = kernels.length === 1 ? 'is' : 'are';
   return `On ${adapter} ${quantity(kernels.length, 'kernel')} ${are} wrong, going by ${oracle}: ${kernels.join(', ')}.`;
 }
-
-/** A kernel without its constants. */
-const kernelName = (kernel: string): string => kernel.split(' ')[0]!;
 
 /** The table of a report as text: one line per op and program. */
 export function tableOf({ subjects }: ConformanceReport): string {
@@ -156,5 +159,6 @@ export function failureText(f: FailureReport): string {
   const what =
     f.message ??
     `${f.result}[${f.at}] = ${f.ours}, expected ${f.oracle}: ${f.error} of its magnitude, beyond ${f.bound}; ${f.beyond} of ${f.of} elements`;
-  return `${where}\n  ${what}\n  ${JSON.stringify(f.about)}`;
+  const others = f.agrees ? `\n  as ${f.agrees.join(', ')} has it with other kernels` : '';
+  return `${where}\n  ${what}${others}\n  ${JSON.stringify(f.about)}`;
 }

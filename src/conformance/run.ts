@@ -3,21 +3,11 @@ import { openContext } from '../engine/devices/webgpu/context';
 import type { GpuContext } from '../engine/devices/webgpu/plan';
 import { WebGpuDevice } from '../engine/devices/webgpu/webgpu-device';
 import { wasmOpener } from '../engine/devices/onnx/wasm';
-import type { Device } from '../engine/devices/device';
 import type { AdapterProfile } from '../kernels/op';
-import type { Case, Subject } from './case';
-import { kernelsOf, loweringKey, writersOf } from './kernels';
-import { shareOf, type Results } from './measure';
-import { Random } from './random';
-import {
-  plainNumber,
-  verdictOf,
-  type ConformanceReport,
-  type FailureReport,
-  type SubjectReport,
-  type WorstReport,
-} from './report';
+import type { Subject } from './case';
+import { verdictOf, type ConformanceReport, type SubjectReport } from './report';
 import { SUBJECTS } from './subjects';
+import { Tally, type Variant } from './tally';
 
 export interface ConformanceOptions {
   /** of all random cases; default 1 */
@@ -39,24 +29,23 @@ export interface ConformanceProgress {
   readonly subject: SubjectReport;
 }
 
-interface Variant {
-  readonly name: string;
-  readonly own: boolean;
-  readonly device: WebGpuDevice;
-  readonly profile: AdapterProfile;
-}
-
-/** The adapter as it is; on software adapters, which are what CI has, also with the kernels that others get. */
+/**
+ * The adapter as it is; on software adapters, which are what CI has, also with the kernels that others get. GPUs run
+ * those of software adapters as a second opinion.
+ */
 function variantsOf(context: GpuContext): Variant[] {
   const make = (name: string, own: boolean, changes: Partial<AdapterProfile>): Variant => {
     const profile = { ...context.profile, ...changes };
-    return { name, own, profile, device: new WebGpuDevice({ ...context, profile }) };
+    const opinion = !own && context.profile.kind === 'gpu';
+    return { name, own, opinion, profile, device: new WebGpuDevice({ ...context, profile }) };
   };
   const { kind, subgroups } = context.profile;
   const variants = [make(kind, true, {})];
   if (kind === 'software') {
     variants.push(make('gpu', false, { kind: 'gpu' }));
     if (subgroups) variants.push(make('software without subgroups', false, { subgroups: false }));
+  } else {
+    variants.push(make('software', false, { kind: 'software', subgroups: false }));
   }
   return variants;
 }
@@ -154,110 +143,3 @@ function adapterOf({ device, profile }: GpuContext): ConformanceReport['adapter'
   const features = [...device.features].sort();
   return { vendor, architecture, device: name, description, software: profile.kind === 'software', features };
 }
-
-/** The running result of one subject. */
-class Tally {
-  #cases = 0;
-  #comparisons = 0;
-  #worst: (WorstReport & { readonly size: number }) | undefined;
-  readonly #failures: FailureReport[] = [];
-  readonly #kernels = new Set<string>();
-
-  constructor(
-    private readonly subject: Subject,
-    private readonly seed: number,
-  ) {}
-
-  async run(index: number, variants: readonly Variant[], oracle: Device): Promise<void> {
-    const { name } = this.subject;
-    const id = `${name}#${index}`;
-    const made = this.subject.generate(new Random(this.seed, name, index));
-    this.#cases++;
-    let expected: Results;
-    try {
-      expected = await made.run(oracle);
-    } catch (error) {
-      this.#fail({ case: id, variant: 'onnx', kernels: [], about: made.about, message: messageOf(error) });
-      return;
-    }
-    const seen = new Set<string>();
-    for (const { name: variant, device, profile } of variants) {
-      const key = loweringKey(made.traces, profile);
-      if (seen.has(key)) continue;
-      seen.add(key);
-      const kernels = kernelsOf(made.traces, profile);
-      for (const kernel of kernels) this.#kernels.add(kernel);
-      try {
-        const actual = await guarded(device.context, () => made.run(device));
-        this.#compare(made, actual, expected, { case: id, variant }, profile);
-      } catch (error) {
-        this.#fail({ case: id, variant, kernels, about: made.about, message: messageOf(error) });
-      }
-    }
-  }
-
-  #compare(
-    { checks, traces, about }: Case,
-    ours: Results,
-    oracle: Results,
-    where: { readonly case: string; readonly variant: string },
-    profile: AdapterProfile,
-  ): void {
-    for (const [result, check] of Object.entries(checks)) {
-      const { error, bound, ...element } = check(ours[result]!, oracle[result]!, { ours, oracle });
-      const share = shareOf({ error, bound });
-      this.#comparisons++;
-      const worst = { ...where, result, error: plainNumber(error), bound, share: plainNumber(share) };
-      if (!this.#worst || share > this.#worst.size) this.#worst = { ...worst, size: share };
-      if (share <= 1) continue;
-      this.#fail({
-        ...worst,
-        kernels: writersOf(traces, result, profile),
-        about,
-        at: element.at,
-        ours: plainNumber(element.ours),
-        oracle: plainNumber(element.oracle),
-        beyond: element.beyond,
-        of: element.of,
-      });
-    }
-  }
-
-  #fail(failure: Omit<FailureReport, 'seed'>): void {
-    this.#failures.push({ ...failure, seed: this.seed });
-  }
-
-  report(): SubjectReport {
-    const { kind, name } = this.subject;
-    let worst: WorstReport | null = null;
-    if (this.#worst) {
-      const { size: _, ...rest } = this.#worst;
-      worst = rest;
-    }
-    return {
-      kind,
-      name,
-      cases: this.#cases,
-      comparisons: this.#comparisons,
-      worst,
-      failures: [...this.#failures],
-      kernels: [...this.#kernels].sort(),
-    };
-  }
-}
-
-/** Runs `body` inside error scopes and fails if the GPU complained. */
-async function guarded<T>({ device }: GpuContext, body: () => Promise<T>): Promise<T> {
-  device.pushErrorScope('validation');
-  device.pushErrorScope('out-of-memory');
-  const [outcome] = await Promise.allSettled([body()]);
-  const memory = await device.popErrorScope();
-  const validation = await device.popErrorScope();
-  // what was thrown knows more, say the name of the kernel
-  if (outcome.status === 'rejected') throw outcome.reason;
-  const error = memory ?? validation;
-  if (error) throw new Error(`the GPU reported: ${error.message}`);
-  return outcome.value;
-}
-
-const messageOf = (error: unknown): string => (error instanceof Error ? error.message : String(error));
