@@ -13,7 +13,7 @@ import type { LoraAttrs, LoraGradientInputs } from './lora';
 export interface LoraMerged extends Deferred {
   readonly kind: 'lora-merged';
   /** x (T, K) → x·(weight + scale·B·A)ᵀ (+ addend), (T, N) */
-  forward(x: Value, addend: Value | undefined): Value | Columns;
+  forward(x: TensorRef, addend: Value | undefined): Value | Columns;
   /** dy (T, N) → dy·(weight + scale·B·A) (+ addend), (T, K) */
   backward(dy: TensorRef, addend: Value | undefined): Value;
 }
@@ -37,14 +37,14 @@ const byGroup = (graph: Graph, x: Value, { rank, groups }: LoraAttrs): readonly 
   );
 
 /** u = x·Aᵀ (T, G·r), which forward and gradients share. */
-const inward = (graph: Graph, x: Value, a: Value): Value =>
-  graph.once(`lora ${x.name}·${a.name}ᵀ`, () => gemm(graph, x, a, { transB: true }));
+const inward = (x: TensorRef, a: Value, on: OnnxLowering): Value =>
+  on.graph.once(`lora ${x.id}·${a.name}ᵀ`, () => gemm(on.graph, on.value(x), a, { transB: true }));
 
 /** dy·B (T, G·r), which backward and gradients share. */
 function outward(dy: TensorRef, b: Value, attrs: LoraAttrs, on: OnnxLowering): Value {
   const { graph } = on;
-  const parts = columnsOf(dy, sizesOf(attrs), on);
-  return graph.once(`lora ${parts.map(({ name }) => name).join()}·${b.name}`, () => {
+  return graph.once(`lora ${dy.id}·${b.name}`, () => {
+    const parts = columnsOf(dy, sizesOf(attrs), on);
     const products = blocks(graph, b, attrs).map((block, g) => gemm(graph, parts[g]!, block));
     return concat(graph, products, 1);
   });
@@ -73,8 +73,8 @@ export function loraMergeOnnx(
         return add(graph, weight, concat(graph, products, 0));
       },
       forward: (x, addend) => {
-        const own = split(graph, gemm(graph, x, weight, { transB: true, add: addend }), 1, sizes);
-        const u = byGroup(graph, inward(graph, x, a), attrs);
+        const own = split(graph, gemm(graph, on.value(x), weight, { transB: true, add: addend }), 1, sizes);
+        const u = byGroup(graph, inward(x, a, on), attrs);
         const sums = blocks(graph, b, attrs).map((block, g) =>
           gemm(graph, u[g]!, block, { transB: true, alpha, add: own[g] }),
         );
@@ -97,7 +97,7 @@ export function loraGradientsOnnx(
   const [x, a, b] = [on.value(inputs.x), on.value(inputs.a), on.value(inputs.b)];
   const [gradA, gradB] = [on.value(inputs.grad_a), on.value(inputs.grad_b)];
   const transposed = { transA: true, alpha: attrs.scale };
-  const u = byGroup(graph, inward(graph, x, a), attrs);
+  const u = byGroup(graph, inward(inputs.x, a, on), attrs);
   const before = split(graph, gradB, 0, sizesOf(attrs));
   const after = columnsOf(inputs.dy, sizesOf(attrs), on).map((dy, g) =>
     gemm(graph, dy, u[g]!, { ...transposed, add: before[g] }),

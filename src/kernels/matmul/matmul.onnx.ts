@@ -17,7 +17,7 @@ export function matmulOnnx(
   const merged = mode === 'TN' ? undefined : on.parts<LoraMerged>(inputs.b, 'lora-merged');
   if (merged) {
     return {
-      y: mode === 'NT' ? merged.forward(on.value(inputs.a), addend) : merged.backward(inputs.a, addend),
+      y: mode === 'NT' ? merged.forward(inputs.a, addend) : merged.backward(inputs.a, addend),
     };
   }
   const transposed = { transA: mode === 'TN', transB: mode === 'NT' };
