@@ -21,6 +21,26 @@ export function gradNormOnnx(gradients: TensorRef, on: OnnxLowering): { norm: Va
   return { norm: add(graph, norm, fault(graph, norm)) };
 }
 
+/** What the host computes of the run's values, in f64. */
+const SCALARS = {
+  clip: (x) => x('clip'),
+  beta1: (x) => x('beta1'),
+  beta2: (x) => x('beta2'),
+  share1: (x) => 1 - x('beta1'),
+  share2: (x) => Math.sqrt(1 - x('beta2')),
+  decay: (x) => 1 - x('lr') * x('weight_decay'),
+  step: (x) => (x('lr') * Math.sqrt(x('bias2'))) / x('bias1'),
+  eps: (x) => x('eps') * Math.sqrt(x('bias2')),
+} satisfies Record<string, (x: (name: keyof AdamwValues) => number) => number>;
+
+function scalars(on: OnnxLowering): Record<keyof typeof SCALARS, Value> {
+  const entries = Object.entries(SCALARS).map(([name, of]) => [
+    name,
+    on.scalar(`adamw.${name}`, (run) => of((field) => sizeOf(field, run))),
+  ]);
+  return Object.fromEntries(entries) as Record<keyof typeof SCALARS, Value>;
+}
+
 /**
  * As few passes over the vectors as the formula allows: the scalars are joined beforehand.
  *   m = β1·m + ((1 − β1)·s)·g;  v = β2·v + (√(1 − β2)·s·g)²;  p = decay·p − (lr·c/bias1)·m / (√v + eps·c)
@@ -41,49 +61,21 @@ export function adamwOnnx(
   const norm = on.value(inputs.norm);
   const sound = graph.node('Equal', [fault(graph, norm), graph.f32(0)], {}, 'bool');
   const either = (yes: Value, no: Value): Value => graph.node('Where', [sound, yes, no], {}, 'f32');
-  const scalar = (name: string, of: (value: (name: keyof AdamwValues) => number) => number): Value =>
-    on.scalar(`adamw.${name}`, (run) => of((field) => sizeOf(field, run)));
   const [one, zero] = [graph.f32(1), graph.f32(0)];
 
-  const clip = scalar('clip', (x) => x('clip'));
-  const ratio = graph.node('Min', [one, div(graph, clip, add(graph, norm, graph.f32(1e-6)))]);
-  const unclipped = graph.node('Equal', [clip, zero], {}, 'bool');
-  const scale = graph.node('Where', [unclipped, one, ratio], {}, 'f32');
-  const beta1 = either(
-    scalar('beta1', (x) => x('beta1')),
-    one,
-  );
-  const beta2 = either(
-    scalar('beta2', (x) => x('beta2')),
-    one,
-  );
-  const share1 = mul(
-    graph,
-    scalar('share1', (x) => 1 - x('beta1')),
-    scale,
-  );
-  const share2 = mul(
-    graph,
-    scalar('share2', (x) => Math.sqrt(1 - x('beta2'))),
-    scale,
-  );
-  const decay = either(
-    scalar('decay', (x) => 1 - x('lr') * x('weight_decay')),
-    one,
-  );
-  const step = either(
-    scalar('step', (x) => (x('lr') * Math.sqrt(x('bias2'))) / x('bias1')),
-    zero,
-  );
-  const eps = either(
-    scalar('eps', (x) => x('eps') * Math.sqrt(x('bias2'))),
-    one,
-  );
+  const run = scalars(on);
+  const ratio = div(graph, run.clip, add(graph, norm, graph.f32(1e-6)));
+  const off = graph.node('Equal', [run.clip, zero], {}, 'bool');
+  const scale = graph.node('Where', [off, one, graph.node('Min', [one, ratio])], {}, 'f32');
+  const [beta1, beta2] = [either(run.beta1, one), either(run.beta2, one)];
+  const share1 = either(mul(graph, run.share1, scale), zero);
+  const share2 = either(mul(graph, run.share2, scale), zero);
+  const [decay, step, eps] = [either(run.decay, one), either(run.step, zero), either(run.eps, one)];
 
   const g = either(grads, zero);
-  const [share1g, share2g] = [mul(graph, g, either(share1, zero)), mul(graph, g, either(share2, zero))];
-  const m1 = add(graph, mul(graph, m, beta1), share1g);
-  const v1 = add(graph, mul(graph, v, beta2), mul(graph, share2g, share2g));
+  const root = mul(graph, g, share2);
+  const m1 = add(graph, mul(graph, m, beta1), mul(graph, g, share1));
+  const v1 = add(graph, mul(graph, v, beta2), mul(graph, root, root));
   const update = div(graph, m1, add(graph, graph.node('Sqrt', [v1]), eps));
   return {
     params: sub(graph, mul(graph, params, decay), mul(graph, update, step)),
