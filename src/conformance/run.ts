@@ -34,20 +34,30 @@ export interface ConformanceProgress {
  * those of software adapters as a second opinion.
  */
 function variantsOf(context: GpuContext): Variant[] {
-  const make = (name: string, own: boolean, changes: Partial<AdapterProfile>): Variant => {
+  const make = (
+    name: string,
+    changes: Partial<AdapterProfile>,
+    role: Pick<Variant, 'own' | 'opinion' | 'only'>,
+  ): Variant => {
     const profile = { ...context.profile, ...changes };
-    const opinion = !own && context.profile.kind === 'gpu';
-    return { name, own, opinion, profile, device: new WebGpuDevice({ ...context, profile }) };
+    return { name, ...role, profile, device: new WebGpuDevice({ ...context, profile }) };
   };
-  const { kind, subgroups } = context.profile;
-  const variants = [make(kind, true, {})];
-  if (kind === 'software') {
-    variants.push(make('gpu', false, { kind: 'gpu' }));
-    if (subgroups) variants.push(make('software without subgroups', false, { subgroups: false }));
-  } else {
-    variants.push(make('software', false, { kind: 'software', subgroups: false }));
+  const { kind } = context.profile;
+  const own = make(kind, {}, { own: true, opinion: false });
+  if (kind === 'gpu') {
+    const changes = { kind: 'software', subgroups: false } as const;
+    return [own, make('software', changes, { own: false, opinion: true })];
   }
-  return variants;
+  return [
+    own,
+    make('gpu', { kind: 'gpu' }, { own: false, opinion: false }),
+    // other ops then get kernels that the cases reach anyway, and shaders are slow to compile here
+    make(
+      'software without subgroups',
+      { subgroups: false },
+      { own: false, opinion: false, only: ['matmul'] },
+    ),
+  ];
 }
 
 /** The cases of a subject that are wanted, by index. */

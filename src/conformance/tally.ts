@@ -16,6 +16,8 @@ export interface Variant {
   readonly own: boolean;
   /** asked only about cases that fail */
   readonly opinion: boolean;
+  /** the ops that it is run with; default: everything */
+  readonly only?: readonly string[];
   readonly device: WebGpuDevice;
   readonly profile: AdapterProfile;
 }
@@ -54,7 +56,8 @@ export class Tally {
     const seen = new Set<string>();
     const outcomes: Outcome[] = [];
     for (const variant of variants) {
-      const { device, profile } = variant;
+      const { device, profile, only } = variant;
+      if (only && !only.includes(name)) continue;
       const key = loweringKey(made.traces, profile);
       const failed = this.#failures.some((failure) => failure.case === id);
       if (seen.has(key) || (variant.opinion && !failed)) continue;
