@@ -4,7 +4,7 @@
  *
  * jax-js counts references: passing an array consumes it, `.ref` keeps it for another use.
  */
-import { getWebGPUDevice, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
+import { defaultDevice, getWebGPUDevice, jit, nn, numpy as np, tree, valueAndGrad } from '@jax-js/jax';
 import {
   ADAM,
   ALPHA,
@@ -129,10 +129,8 @@ function makeStep(form: LoraForm) {
   });
 }
 
-const device = 'webgpu' as const;
-
 function upload({ shape, data }: HostWeight): Arr {
-  return np.array(data, { shape: [...shape], device });
+  return np.array(data, { shape: [...shape] });
 }
 
 /** Everything of `base` that is not a weight: rotary tables, token ids, one-hot targets. */
@@ -156,10 +154,10 @@ function batchArrays(tokens: readonly (readonly number[])[]): Base {
     }
   });
   return {
-    cos: np.array(cos, { shape: [TOKENS, 1, half], device }),
-    sin: np.array(sin, { shape: [TOKENS, 1, half], device }),
-    tokens: np.array(ids, { shape: [ROWS], dtype: np.int32, device }),
-    targets: np.array(oneHot, { shape: [ROWS, VOCAB], device }),
+    cos: np.array(cos, { shape: [TOKENS, 1, half] }),
+    sin: np.array(sin, { shape: [TOKENS, 1, half] }),
+    tokens: np.array(ids, { shape: [ROWS], dtype: np.int32 }),
+    targets: np.array(oneHot, { shape: [ROWS, VOCAB] }),
   };
 }
 
@@ -181,7 +179,7 @@ export class JaxLlama {
   ) {
     this.#base = batchArrays(tokens);
     for (const [name, weight] of weights) this.#base[name] = upload(weight);
-    const zeros = ({ shape }: HostWeight): Arr => np.zeros([...shape], { device });
+    const zeros = ({ shape }: HostWeight): Arr => np.zeros([...shape]);
     const each = (make: (w: HostWeight) => Arr): Adapter =>
       Object.fromEntries([...lora].map(([name, { a, b }]) => [name, { a: make(a), b: make(b) }]));
     this.#adapter = each(upload);
@@ -193,7 +191,7 @@ export class JaxLlama {
   /** One step of forward, backward and AdamW; returns the loss (a sum over tokens) when all of it is done. */
   async step(): Promise<number> {
     this.#t++;
-    const scalar = (beta: number): Arr => np.array(1 - beta ** this.#t, { device });
+    const scalar = (beta: number): Arr => np.array(1 - beta ** this.#t);
     const out = this.#step(
       this.#adapter,
       this.#m,
@@ -207,7 +205,7 @@ export class JaxLlama {
     this.#v = out.v;
     // reading one result submits the whole step; waiting for each array would be one more readback apiece
     const value = ((await out.loss.data()) as Float32Array)[0]!;
-    await getWebGPUDevice().queue.onSubmittedWorkDone();
+    if (defaultDevice() === 'webgpu') await getWebGPUDevice().queue.onSubmittedWorkDone();
     return value;
   }
 

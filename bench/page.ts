@@ -16,6 +16,7 @@ const BENCHES: Readonly<Record<string, () => Promise<{ default: Bench }>>> = {
   'train-step': () => import('./train-step.bench'),
   'first-step': () => import('./first-step.bench'),
   sample: () => import('./sample.bench'),
+  'wasm-step': () => import('./onnx/wasm-step.bench'),
   profile: () => import('./profile.bench'),
 };
 

@@ -20,7 +20,19 @@ import { browserArgs, findBrowser } from './find-browser.mjs';
 const root = fileURLToPath(new URL('..', import.meta.url));
 
 /** In the order of the table. `profile` runs only when asked for. */
-const BENCHES = ['matmul', 'train-step', 'first-step', 'cold-start', 'sample', 'size'];
+const BENCHES = [
+  'matmul',
+  'train-step',
+  'first-step',
+  'cold-start',
+  'sample',
+  'wasm-step',
+  'node-step',
+  'node-decode',
+  'size',
+];
+/** These run in Node. */
+const IN_NODE = { 'node-step': 'step', 'node-decode': 'decode' };
 const ON_REQUEST = ['profile'];
 
 const { values: options } = parseArgs({

@@ -3,8 +3,8 @@ import type { DatumPayload } from '../../src/api/contract/types';
 import type { DeviceOpener } from '../../src/engine/devices/device';
 import { Engine } from '../../src/engine/engine';
 import { linearsOf, rowsOf } from '../../src/engine/program/adapter';
-import { loadAnyModel } from '../../src/node/models';
 import { parseConfig } from '../../src/models/config';
+import type { loadModel } from '../../src/models/load';
 import { seeded, uniformArray } from '../harness';
 import * as tiny from '../tiny-llama';
 
@@ -93,10 +93,15 @@ export interface Run {
   step(): Promise<number>;
 }
 
-/** An engine on one kind of device with such a model. */
-export async function openEngine(opener: DeviceOpener, shape: Shape, weights: Weights): Promise<Engine> {
+/** An engine on one kind of device with such a model. @param load loads the default model on this platform */
+export async function openEngine(
+  opener: DeviceOpener,
+  shape: Shape,
+  weights: Weights,
+  load: typeof loadModel,
+): Promise<Engine> {
   // any tokenizer: these models have no text
-  const { tokenizer } = await loadAnyModel('webtinker/pocket');
+  const { tokenizer } = await load('webtinker/pocket');
   return Engine.create({
     devices: [opener],
     device: opener.kind,
@@ -111,8 +116,13 @@ export async function openEngine(opener: DeviceOpener, shape: Shape, weights: We
   });
 }
 
-export async function trainingRun(opener: DeviceOpener, shape: Shape, weights: Weights): Promise<Run> {
-  const engine = await openEngine(opener, shape, weights);
+export async function trainingRun(
+  opener: DeviceOpener,
+  shape: Shape,
+  weights: Weights,
+  load: typeof loadModel,
+): Promise<Run> {
+  const engine = await openEngine(opener, shape, weights, load);
   const { sessionId } = await engine.createSession({ userMetadata: {} });
   const { modelId } = await engine.createModel({
     sessionId,

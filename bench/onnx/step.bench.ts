@@ -4,6 +4,7 @@
  */
 import { availableParallelism } from 'node:os';
 import { nativeOpener } from '../../src/engine/devices/onnx/native';
+import { loadAnyModel } from '../../src/node/models';
 import { expectAgreement, median, medianRatio, timed, type Bench } from '../harness';
 import { LARGE, RANK, TINY, randomWeights, trainingRun, type Shape } from './llama';
 import { peftRun } from './peft';
@@ -12,12 +13,12 @@ const THREADS = availableParallelism();
 const megabytes = (bytes: number): number => bytes / 1e6;
 
 async function compare(shape: Shape, context: Parameters<Bench>[0]): Promise<void> {
-  const { rounds, progress } = context;
+  const { rounds } = context;
   const bench = `node step ${shape.name}, LoRA ${RANK}, ${THREADS} threads`;
   const weights = randomWeights(shape);
   const base = [...weights.values()].reduce((n, { data }) => n + data.byteLength, 0);
-  const peer = await peftRun(shape, weights, THREADS, progress);
-  const run = await trainingRun(nativeOpener({ threads: THREADS }), shape, weights);
+  const peer = await peftRun(shape, weights, THREADS, (text) => context.progress(text));
+  const run = await trainingRun(nativeOpener({ threads: THREADS }), shape, weights, loadAnyModel);
   // from here on the engine's copy is the only one
   weights.clear();
   let loss = NaN;
