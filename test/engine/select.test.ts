@@ -1,4 +1,4 @@
-/** Which device is chosen, and what is said about it. The adapter of these tests is SwiftShader: no GPU. */
+/** Which device is chosen, and what is said about it. */
 import { expect, it } from 'vitest';
 import { DeviceUnavailableError } from '../../src/api/contract/errors';
 import type { Device, DeviceOpener } from '../../src/engine/devices/device';
@@ -8,7 +8,7 @@ import { webgpuOpener } from '../../src/engine/devices/webgpu/webgpu-device';
 import { gpuInRole } from '../support/engine';
 
 const wasm = wasmOpener();
-const software = webgpuOpener();
+const software = webgpuOpener(gpuInRole({ kind: 'software', subgroups: false }));
 const hardware = webgpuOpener(gpuInRole({ kind: 'gpu', subgroups: false }));
 const noGpu = webgpuOpener({ requestAdapter: async () => null } as unknown as GPU);
 
@@ -38,7 +38,7 @@ it('auto takes WebAssembly where WebGPU is the processor’s work, or is not the
   expect(info.kind).toBe('wasm');
   expect(info.adapter).toMatch(/^onnxruntime-web \d/);
   expect(reason).toMatch(
-    /^WebGPU is here computed by the processor \(google swiftshader\), which is slow; ONNX Runtime as WebAssembly is the next best$/,
+    /^WebGPU is here computed by the processor \(swiftshader\), which is slow; ONNX Runtime as WebAssembly is the next best$/,
   );
   const [other, why] = await chosen([noGpu, wasm], 'auto');
   expect(other.info.kind).toBe('wasm');
