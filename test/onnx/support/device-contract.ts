@@ -115,6 +115,32 @@ export function deviceContract(name: string, opener: DeviceOpener): void {
       expect(await contents(memory, 32)).toEqual([30, 31, 2, 3, 10, 11, 6, 7]);
     });
 
+    it('compiles a graph once for caches of any length', async () => {
+      const constants = { table: device.memory.upload('table', f32(1, 2, 3, 4)) };
+      for (const length of [4, 6]) {
+        const trace = new Trace('lengths');
+        const x = trace.apply(
+          pick,
+          {
+            table: trace.state('table', [2, 2], 'f32'),
+            ids: trace.input('ids', ['B'], 'u32'),
+          },
+          {},
+        ).y;
+        trace.apply(
+          append,
+          { cache: trace.state('cache', [length, 2], 'f32'), x, rows: trace.input('rows', ['B'], 'u32') },
+          {},
+        );
+        const plan = await device.compile(trace, { capacity: {}, constants, resident: true });
+        const cache = device.memory.storage('cache', 8 * length);
+        const inputs = { ids: u32(1), rows: u32(length - 1) };
+        await plan.bind('a', { cache }).run({ values: { B: 1 }, inputs });
+        expect((await contents(cache, 8 * length)).slice(-2)).toEqual([3, 4]);
+      }
+      expect(device.counters.pipelines).toBe(1);
+    });
+
     it('repeats a graph and what follows it on the host', async () => {
       const trace = new Trace('ticks');
       const counter = trace.state('counter', [1], 'u32');

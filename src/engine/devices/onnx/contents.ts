@@ -92,23 +92,22 @@ export class Contents {
 
   /** The flat values that make up a range; undefined if nothing was written there. */
   #pieces(start: number, end: number): Value[] | undefined {
+    const inside = this.#segments.filter((s) => s.offset < end && s.offset + s.length! > start);
+    if (inside.length === 0) return undefined;
     const pieces: Value[] = [];
     let at = start;
-    let touched = false;
     const originalTo = (to: number): void => {
       if (to > at) pieces.push(this.original({ offset: at, shape: [to - at] }));
     };
-    for (const segment of this.#segments) {
+    for (const segment of inside) {
       const from = Math.max(start, segment.offset);
       const to = Math.min(end, segment.offset + segment.length!);
-      if (from >= to) continue;
-      touched = true;
       originalTo(from);
       pieces.push(this.#cut(segment, from, to));
       at = to;
     }
     originalTo(end);
-    return touched ? pieces : undefined;
+    return pieces;
   }
 
   /** Elements `from` to `to` of the storage, which lie in the segment, flat. */

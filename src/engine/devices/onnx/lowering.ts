@@ -233,6 +233,9 @@ class Lowering implements OnnxLowering {
       const width = staticLength(t.shape.slice(1));
       if (width === undefined) throw new Error(`state ${state} is patched, but its rows have no fixed width`);
       patches.push({ state, rows, values, width });
+      // graphs that differ in nothing but the length of what they patch are equal, and share a session
+      const port = this.graph.inputs.get(state);
+      if (port) this.graph.inputs.set(state, { ...port, shape: [`rows of ${state}`, ...t.shape.slice(1)] });
       return;
     }
     const output = `state.${state}`;

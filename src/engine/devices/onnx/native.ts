@@ -44,7 +44,6 @@ async function openRuntime({ threads = availableParallelism() }: NativeOptions):
         externalData: [...files].map(([path, data]) => ({ path, data: new Uint8Array(data) })),
       }),
     writesInto: true,
-    copiesInputs: false,
     survives: () => true,
     dispose: () => undefined,
   };

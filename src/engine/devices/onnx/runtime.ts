@@ -23,8 +23,6 @@ export interface OnnxRuntime {
   createSession(model: Uint8Array<ArrayBuffer>, files: ReadonlyMap<string, ArrayBuffer>): Promise<OrtSession>;
   /** Whether a run writes its outputs into tensors that it is given. */
   readonly writesInto: boolean;
-  /** Whether inputs are copied at every run, so that what seldom changes had better be a constant. */
-  readonly copiesInputs: boolean;
   /** Whether the runtime can go on after this error. */
   survives(error: unknown): boolean;
   /** Called when the device is disposed, unless the runtime broke down. */

@@ -7,6 +7,7 @@ import type { OnnxRuntime, OrtSession } from './runtime';
 
 interface Entry {
   readonly model: Uint8Array<ArrayBuffer>;
+  readonly files: ReadonlyMap<string, ArrayBuffer>;
   readonly session: Promise<OrtSession>;
   users: number;
 }
@@ -50,13 +51,15 @@ export class Sessions {
 
   #entryOf(graph: Graph, files: ReadonlyMap<string, ArrayBuffer>): Entry {
     const model = serialize(graph);
-    if (files.size === 0) for (const entry of this.#entries) if (equal(entry.model, model)) return entry;
+    for (const entry of this.#entries) {
+      if (equal(entry.model, model) && sameFiles(entry.files, files)) return entry;
+    }
     const session = this.queue.enqueue(`compiling '${graph.name}'`, () => {
       if (graph.nodes.length === 0) return Promise.resolve(NOTHING);
       this.counters.pipelines++;
       return this.runtime.createSession(model, files);
     });
-    const entry: Entry = { model, session, users: 0 };
+    const entry: Entry = { model, files, session, users: 0 };
     this.#entries.add(entry);
     session.catch(() => this.#entries.delete(entry));
     return entry;
@@ -73,3 +76,6 @@ export class Sessions {
 
 const equal = (a: Uint8Array, b: Uint8Array): boolean =>
   a.length === b.length && a.every((x, i) => x === b[i]);
+
+const sameFiles = (a: ReadonlyMap<string, ArrayBuffer>, b: ReadonlyMap<string, ArrayBuffer>): boolean =>
+  a.size === b.size && [...a].every(([name, data]) => b.get(name) === data);

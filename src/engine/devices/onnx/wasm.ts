@@ -79,7 +79,6 @@ async function openRuntime({ threads: most = MOST_THREADS, fetch }: WasmOptions)
         externalData: [...files].map(([path, data]) => ({ path, data: new Uint8Array(data) })),
       }),
     writesInto: false,
-    copiesInputs: true,
     survives: (error) => !isBroken(error),
     dispose: () => idle.push(instance),
   };
