@@ -9,11 +9,14 @@ export type OrtSession = Pick<InferenceSession, 'run' | 'release'>;
  * How sessions are compiled, by what was measured. Equal operators are not merged: traces compute things again so that
  * they need not be kept (tiles of logits, probabilities, gates), and merging them keeps them after all. Without a
  * pattern of memory for the whole graph, which is planned beside the memory of the first run, steps of a large model
- * take half as much.
+ * take half as much. Threads that wait do not spin: steps take as long, and leave the processor to others meanwhile.
  */
 export const SESSION_OPTIONS = {
   enableMemPattern: false,
-  extra: { optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' } },
+  extra: {
+    optimization: { disable_specified_optimizers: 'CommonSubexpressionElimination' },
+    session: { intra_op: { allow_spinning: '0' } },
+  },
 } as const;
 
 export interface OnnxRuntime {
