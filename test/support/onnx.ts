@@ -43,7 +43,7 @@ export async function runOpOnnx<I extends Tensors, O extends string, A>(
   for (const [name, t] of Object.entries<HostTensor>(inputs as Record<string, HostTensor>)) {
     refs[name] = trace.input(name, t.shape, dtypeOf(t.data));
     // what an op writes in place is not the caller's
-    data[name] = t.data.slice() as HostArray;
+    data[name] = t.data.slice();
   }
   const outputs = trace.apply(op, refs as unknown as I, attrs);
   for (const name of Object.keys(outputs)) trace.output(name, outputs[name as O]);
