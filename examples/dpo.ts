@@ -61,13 +61,20 @@ const dpoLoss = jaxLoss((data, logprobs) => {
   };
 });
 
+// a difference that rounds to zero has no sign
+const threeDigits = new Intl.NumberFormat('en', {
+  minimumFractionDigits: 3,
+  maximumFractionDigits: 3,
+  signDisplay: 'negative',
+});
+
 for (let step = 1; step <= Number(steps); step++) {
   const forwardBackward = training.forwardBackwardCustom(data, dpoLoss);
   const optim = training.optimStep({ learningRate: LEARNING_RATE });
   const { metrics } = await forwardBackward;
   await optim;
   const shown = ['loss:sum', 'margin', 'chosen', 'rejected'].map((key) =>
-    metrics[key]!.toFixed(3).padStart(6),
+    threeDigits.format(metrics[key]!).padStart(6),
   );
   const [loss, margin, chosen, rejected] = shown;
   console.log(
