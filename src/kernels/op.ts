@@ -76,6 +76,12 @@ export interface OnnxLowering {
   value(ref: TensorRef): Value;
   /** What the tensor's op left it as, if in parts of this kind. */
   parts<D extends Deferred>(ref: TensorRef, kind: D['kind']): D | undefined;
+  /**
+   * Has values computed before what later ops make of tensors that are there already. The runtime computes what leads
+   * to one output after the other: left to itself it would make gradients of weights, and sums over tiles of logits,
+   * last of all, and hold what they are made of until then.
+   */
+  settle(...values: readonly Value[]): void;
   /** A scalar computed in f64 from the run's values at each run, by a name that says what it is. */
   scalar(name: string, of: (v: RunValues) => number, type?: 'f32' | 'i32' | 'i64'): Value;
 }

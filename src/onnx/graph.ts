@@ -52,6 +52,8 @@ export class Graph {
   readonly constants = new Map<string, Constant>();
   readonly inputs = new Map<string, Port>();
   readonly outputs = new Map<string, Port>();
+  /** of values between inputs and outputs, where it is said */
+  readonly shapes = new Map<string, Port>();
   readonly #once = new Map<string, unknown>();
   #count = 0;
 
@@ -102,6 +104,16 @@ export class Graph {
       attributes,
     });
     return values;
+  }
+
+  /**
+   * Says what shape a value has, where the operator alone does not tell. A runtime gives memory that is free again
+   * only to values of a shape known to be equal, and computes in place only there.
+   * @returns the value
+   */
+  shaped(value: Value, shape: readonly Dim[]): Value {
+    this.shapes.set(value.name, { ...value, shape });
+    return value;
   }
 
   /** A constant under a name of its own, such as a weight; its data is not copied. */

@@ -39,6 +39,7 @@ export function serialize(graph: Graph): Uint8Array<ArrayBuffer> {
       initializer: [...graph.constants.values()].map(tensorOf),
       input: [...graph.inputs.values()].map(portOf),
       output: [...graph.outputs.values()].map(portOf),
+      valueInfo: [...graph.shapes.values()].map(portOf),
     },
   });
   return toBinary(ModelProtoSchema, model);

@@ -8,7 +8,7 @@ import { columns, type Columns } from '../columns';
 import { add, concat, mul, reduce, reshape, sub, transpose } from '../operators';
 import type { Deferred, OnnxLowering, TensorRef } from '../op';
 import { scaleOf, type AttentionAttrs, type HeadAttrs } from './heads';
-import { Padding, type HeadRun } from './padding.onnx';
+import { Padding, product, type HeadRun } from './padding.onnx';
 
 /** Where the heads of stacked rows are. */
 export function headRuns(
@@ -65,7 +65,7 @@ class Padded {
     on: OnnxLowering,
   ) {
     this.graph = on.graph;
-    this.places = Padding.of(on.graph, on.value(segments));
+    this.places = Padding.of(segments, on);
     this.scale = on.graph.f32(scaleOf(attrs));
     this.#runs = headRuns(qkv, attrs, on);
     this.#k = this.places.spread(this.#runs.k, attrs.headDim);
@@ -80,24 +80,29 @@ class Padded {
   #seen(block: number): Seen {
     const { graph, places, attrs } = this;
     const { heads, kvHeads, headDim } = attrs;
-    const q = this.grouped(places.spread(this.#runs.q, headDim, block));
-    const k = places.until(block, this.#k);
+    const q = this.grouped(block, places.spread(this.#runs.q, headDim, block));
+    const k = places.until(block, this.#k, kvHeads, headDim);
     const products = mul(graph, graph.node('MatMul', [q, this.turned(k)]), this.scale);
     const scores = add(graph, products, places.mask(block, heads / kvHeads));
     const probabilities = graph.node('Softmax', [scores], { axis: -1 });
-    return { q, k, v: places.until(block, this.#v), scores, probabilities };
+    return { q, k, v: places.until(block, this.#v, kvHeads, headDim), scores, probabilities };
   }
 
   /** (S, H, block, n) as (S, KV, G·block, n) */
-  grouped(x: Value, n = this.attrs.headDim): Value {
-    return reshape(this.graph, x, [0, this.attrs.kvHeads, -1, n]);
+  grouped(block: number, x: Value, n = this.attrs.headDim): Value {
+    const { heads, kvHeads } = this.attrs;
+    const places = product(heads / kvHeads, this.places.blocks[block]!.length);
+    return this.graph.shaped(reshape(this.graph, x, [0, kvHeads, -1, n]), ['S', kvHeads, places, n]);
   }
 
   /** Blocks (S, KV, G·block, n) → (T, H·n) */
   packed(blocks: readonly Value[], n = this.attrs.headDim): Value {
     const { heads } = this.attrs;
-    const parts = blocks.map((x) => reshape(this.graph, x, [0, heads, -1, n]));
-    return this.places.gather(concat(this.graph, parts, 2), heads, n);
+    const { graph, places } = this;
+    const parts = blocks.map((x, block) =>
+      graph.shaped(reshape(graph, x, [0, heads, -1, n]), ['S', heads, places.blocks[block]!.length, n]),
+    );
+    return places.gather(graph.shaped(concat(graph, parts, 2), ['S', heads, 'L', n]), heads, n);
   }
 
   /** The last two dimensions exchanged. */
@@ -138,8 +143,8 @@ export function attentionBackwardOnnx(
   const padded = new Padded(inputs.qkv, inputs.segments, attrs, on);
   const { places, scale } = padded;
   const [out, dOut] = [on.value(inputs.out), on.value(inputs.d_out)];
-  // (T·H): the part of the softmax's gradient that all keys share
-  const shared = reduce(graph, 'ReduceSum', reshape(graph, mul(graph, out, dOut), [-1, headDim]), 1);
+  // (T, H, 1): the part of the softmax's gradient that all keys share
+  const shared = reduce(graph, 'ReduceSum', reshape(graph, mul(graph, out, dOut), [0, heads, headDim]), 2);
   const run = { perRow: heads, first: 0, count: heads };
 
   let dK: Value | undefined;
@@ -147,10 +152,14 @@ export function attentionBackwardOnnx(
   const dQ = padded.map(({ q, k, v, probabilities }, block) => {
     // no gradient comes from behind the ends
     const real = (value: Value, width: number): Value =>
-      padded.grouped(mul(graph, places.spread({ ...run, value }, width, block), places.real(block)), width);
+      padded.grouped(
+        block,
+        mul(graph, places.spread({ ...run, value }, width, block), places.real(block)),
+        width,
+      );
     const [d, delta] = [real(dOut, headDim), real(shared, 1)];
     const grown = (before: Value | undefined, own: Value): Value =>
-      before ? add(graph, places.widened(block, before), own) : own;
+      before ? add(graph, places.widened(block, before, kvHeads, headDim), own) : own;
 
     dV = grown(dV, graph.node('MatMul', [padded.turned(probabilities), d]));
     const dP = graph.node('MatMul', [d, padded.turned(v)]);

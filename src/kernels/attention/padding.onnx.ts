@@ -6,8 +6,9 @@
  *
  * Queries are taken in blocks, each with the keys up to its end, so that less is computed only to be hidden.
  */
-import type { Graph, Value } from '../../onnx/graph';
-import { add, cast, concat, div, mul, reshape, slice, sub } from '../operators';
+import type { Dim, Graph, Value } from '../../onnx/graph';
+import { add, cast, concat, div, mul, reshape, slice, sub, transpose } from '../operators';
+import type { OnnxLowering, TensorRef } from '../op';
 
 /** Added to the scores of keys that a query must not see: exp of them is exactly 0, and differences stay finite. */
 export const HIDDEN = -1e30;
@@ -23,11 +24,17 @@ export interface HeadRun {
 /** Of queries. Four spare three eighths of the work; more gain little, and cost operators. */
 const BLOCKS = 4;
 
-/** Places `begin` to `end`, (1) i64. */
+/** Places `begin` to `end`, (1) i64; and how the numbers of places in it, and up to its end, are called in shapes. */
 interface Block {
   readonly begin: Value;
   readonly end: Value;
+  readonly length: string;
+  readonly reach: string;
 }
+
+/** `times` as many, in shapes. */
+export const product = (times: number, size: Dim): Dim =>
+  typeof size === 'number' ? times * size : times === 1 ? size : `${times}·${size}`;
 
 export class Padding {
   readonly blocks: readonly Block[];
@@ -41,59 +48,78 @@ export class Padding {
   readonly #longest: Value;
   readonly #places: Value;
 
+  /** @param tokens the size T */
   private constructor(
     readonly graph: Graph,
     readonly segments: Value,
+    readonly tokens: Dim,
   ) {
     const [zero, one] = [graph.i32(0), graph.i32(1)];
     const start = slice(graph, segments, 1, 0, 1);
-    const tokens = cast(graph, graph.node('Shape', [segments], { start: 0, end: 1 }, 'i64'), 'i32');
-    const rows = graph.node('Range', [zero, reshape(graph, tokens, []), one]);
-    const row = reshape(graph, rows, [-1, 1]);
+    const count = cast(graph, graph.node('Shape', [segments], { start: 0, end: 1 }, 'i64'), 'i32');
+    const rows = graph.node('Range', [zero, reshape(graph, count, []), one]);
+    const row = graph.shaped(reshape(graph, rows, [-1, 1]), [tokens, 1]);
     const first = graph.node('Equal', [start, row], {}, 'bool');
-    const sequences = graph.node('Compress', [segments, reshape(graph, first, [-1])], { axis: 0 });
+    const compressed = graph.node('Compress', [segments, reshape(graph, first, [-1])], { axis: 0 });
+    const sequences = graph.shaped(compressed, ['S', 2]);
     this.#starts = slice(graph, sequences, 1, 0, 1);
     this.#ends = slice(graph, sequences, 1, 1, 2);
     const longest = graph.node('ReduceMax', [sub(graph, this.#ends, this.#starts)], { keepdims: 0 });
     // no block is empty
     this.#longest = graph.node('Max', [longest, graph.i32(BLOCKS)]);
-    this.#places = graph.node('Range', [zero, this.#longest, one]);
+    this.#places = graph.shaped(graph.node('Range', [zero, this.#longest, one]), ['L']);
     this.#sequence = sub(graph, graph.node('CumSum', [cast(graph, first, 'i32'), graph.i64(0)]), one);
     this.#place = sub(graph, row, start);
 
     const length = reshape(graph, cast(graph, this.#longest, 'i64'), [1]);
     const bound = (n: number): Value => div(graph, mul(graph, length, graph.i64([n])), graph.i64([BLOCKS]));
-    this.blocks = Array.from({ length: BLOCKS }, (_, n) => ({ begin: bound(n), end: bound(n + 1) }));
+    this.blocks = Array.from({ length: BLOCKS }, (_, n) => ({
+      begin: bound(n),
+      end: bound(n + 1),
+      length: `L${n}`,
+      reach: n === BLOCKS - 1 ? 'L' : `E${n}`,
+    }));
   }
 
   /** @param segments (T, 2) i32: [start, end) of each row's sequence */
-  static of(graph: Graph, segments: Value): Padding {
-    return graph.once(`padding of ${segments.name}`, () => new Padding(graph, segments));
+  static of(segments: TensorRef, on: OnnxLowering): Padding {
+    const { graph } = on;
+    const value = on.value(segments);
+    return graph.once(`padding of ${value.name}`, () => new Padding(graph, value, segments.shape[0]!));
   }
 
   #once(what: string, make: () => Value): Value {
     return this.graph.once(`${what} of ${this.segments.name}`, make);
   }
 
-  /** x with the indices `from` to `to` of its places, the dimension before the last. */
-  #cut(x: Value, from: Value, to: Value): Value {
-    return this.graph.node('Slice', [x, from, to, this.graph.i64([-2])]);
+  /** x with the places of a block, its dimension before the last. @param shape what it is then */
+  #within(block: number, x: Value, shape: (length: string) => readonly Dim[]): Value {
+    const { graph } = this;
+    const { begin, end, length } = this.blocks[block]!;
+    return graph.shaped(graph.node('Slice', [x, begin, end, graph.i64([-2])]), shape(length));
   }
 
-  /** Of x (…, L, n) the keys that the queries of a block see, (…, E, n). */
-  until(block: number, x: Value): Value {
+  /** The same with all places up to the end of a block. */
+  #until(block: number, x: Value, shape: (reach: string) => readonly Dim[]): Value {
+    const { graph } = this;
+    const { end, reach } = this.blocks[block]!;
+    return graph.shaped(graph.node('Slice', [x, graph.i64([0]), end, graph.i64([-2])]), shape(reach));
+  }
+
+  /** Of x (S, heads, L, n) the keys that the queries of a block see, (S, heads, E, n). */
+  until(block: number, x: Value, heads: number, n: number): Value {
     if (block === this.blocks.length - 1) return x;
-    return this.#cut(x, this.graph.i64([0]), this.blocks[block]!.end);
+    return this.#until(block, x, (reach) => ['S', heads, reach, n]);
   }
 
   /** What was made for the keys of the block before, (S, heads, E, n), with zeros for those that this one has more. */
-  widened(block: number, x: Value): Value {
+  widened(block: number, x: Value, heads: number, n: number): Value {
     const { graph } = this;
     const pads = this.#once(`pads of block ${block}`, () => {
       const more = sub(graph, this.blocks[block]!.end, this.blocks[block - 1]!.end);
       return concat(graph, [graph.i64([0, 0, 0, 0, 0, 0]), more, graph.i64([0])], 0);
     });
-    return graph.node('Pad', [x, pads]);
+    return graph.shaped(graph.node('Pad', [x, pads]), ['S', heads, this.blocks[block]!.reach, n]);
   }
 
   /** (S, 1, block, 1): 1 at places of rows, 0 behind the end. */
@@ -103,20 +129,27 @@ export class Padding {
       const inside = graph.node('Less', [add(graph, this.#starts, this.#places), this.#ends], {}, 'bool');
       return graph.node('Unsqueeze', [cast(graph, inside, 'f32'), graph.i64([1, 3])]);
     });
-    const { begin, end } = this.blocks[block]!;
-    return this.#once(`real places of block ${block}`, () => this.#cut(whole, begin, end));
+    return this.#once(`real places of block ${block}`, () =>
+      this.#within(block, whole, (length) => ['S', 1, length, 1]),
+    );
   }
 
   /** (times·block, E): 0 where a query may see a key, `HIDDEN` where not; `times` masks one below the other. */
   mask(block: number, times: number): Value {
     const { graph } = this;
     return this.#once(`mask of block ${block} for ${times}`, () => {
-      const { begin, end } = this.blocks[block]!;
-      const places = reshape(graph, this.#places, [-1, 1]);
-      const keys = reshape(graph, this.#cut(places, graph.i64([0]), end), [1, -1]);
-      const later = graph.node('Less', [this.#cut(places, begin, end), keys], {}, 'bool');
+      const places = reshape(graph, this.#places, [0, 1]);
+      const keys = transpose(
+        graph,
+        this.#until(block, places, (reach) => [reach, 1]),
+        [1, 0],
+      );
+      const queries = this.#within(block, places, (length) => [length, 1]);
+      const later = graph.node('Less', [queries, keys], {}, 'bool');
       const mask = graph.node('Where', [later, graph.f32(HIDDEN), graph.f32(0)], {}, 'f32');
-      return times === 1 ? mask : graph.node('Tile', [mask, graph.i64([times, 1])]);
+      if (times === 1) return mask;
+      const { length, reach } = this.blocks[block]!;
+      return graph.shaped(graph.node('Tile', [mask, graph.i64([times, 1])]), [product(times, length), reach]);
     });
   }
 
@@ -131,13 +164,14 @@ export class Padding {
       return add(graph, row, this.#heads(first, count, [-1, 1]));
     });
     if (block !== undefined) {
-      const { begin, end } = this.blocks[block]!;
+      const { begin, end, length } = this.blocks[block]!;
       const whole = rows;
       rows = this.#once(`${what}, block ${block}`, () =>
-        graph.node('Slice', [whole, begin, end, graph.i64([2])]),
+        graph.shaped(graph.node('Slice', [whole, begin, end, graph.i64([2])]), ['S', count, length]),
       );
     }
-    return graph.node('Gather', [reshape(graph, value, [-1, width]), rows], { axis: 0 });
+    const heads = graph.shaped(reshape(graph, value, [-1, width]), [product(perRow, this.tokens), width]);
+    return graph.node('Gather', [heads, rows], { axis: 0 });
   }
 
   /** The reverse: heads by place, in any shape → (T, count·width). */
@@ -148,8 +182,9 @@ export class Padding {
       const before = mul(graph, this.#sequence, mul(graph, this.#longest, graph.i32(count)));
       return add(graph, add(graph, before, this.#place), head);
     });
-    const packed = graph.node('Gather', [reshape(graph, places, [-1, width]), rows], { axis: 0 });
-    return reshape(graph, packed, [-1, count * width]);
+    const heads = graph.shaped(reshape(graph, places, [-1, width]), [product(count, 'S·L'), width]);
+    const packed = graph.node('Gather', [heads, rows], { axis: 0 });
+    return reshape(graph, packed, [0, count * width]);
   }
 
   #heads(first: number, count: number, shape: readonly number[]): Value {

@@ -18,16 +18,20 @@ interface Running extends Deferred {
 }
 
 /** `targets` or `d_logprob` (C) as (T, K), T being the rows of all logits. */
-function byRow(graph: Graph, cells: Value, logits: Value): Value {
+function byRow(cells: Value, logits: TensorRef, on: OnnxLowering): Value {
+  const { graph } = on;
   return graph.once(`rows of ${cells.name}`, () => {
-    const rows = graph.node('Shape', [logits], { start: 0, end: 1 }, 'i64');
-    return graph.node('Reshape', [cells, concat(graph, [rows, graph.i64([-1])], 0)]);
+    const rows = graph.node('Shape', [on.value(logits)], { start: 0, end: 1 }, 'i64');
+    const matrix = graph.node('Reshape', [cells, concat(graph, [rows, graph.i64([-1])], 0)]);
+    return graph.shaped(matrix, [logits.shape[0]!, 'K']);
   });
 }
 
 /** Columns (T, K) of the targets in a chunk, and which of them lie in it; those that do not are 0. */
-function columnsOf(graph: Graph, targets: Value, logits: Value, start: number, width: number) {
-  const ids = byRow(graph, targets, logits);
+function columnsOf(targets: TensorRef, logits: TensorRef, start: number, on: OnnxLowering) {
+  const { graph } = on;
+  const width = fixed(logits.shape[1], 'width of logits');
+  const ids = byRow(on.value(targets), logits, on);
   const column = sub(graph, ids, graph.i32(start));
   const below = graph.node('Less', [column, graph.i32(width)], {}, 'bool');
   const inside = graph.node(
@@ -53,7 +57,6 @@ export function logprobOnnx(
 ): { state: Running; picked: Value; logprob: Deferred; lse: Deferred } {
   const { graph } = on;
   const logits = on.value(inputs.logits);
-  const width = fixed(inputs.logits.shape[1], 'width of logits');
   const before = inputs.state && running(inputs.state, on);
 
   const first = column0(graph, logits);
@@ -66,10 +69,11 @@ export function logprobOnnx(
     ? add(graph, before.log, graph.node('Softplus', [sub(graph, sound, before.log)]))
     : sound;
 
-  const { inside, column } = columnsOf(graph, on.value(inputs.targets), logits, start, width);
+  const { inside, column } = columnsOf(inputs.targets, inputs.logits, start, on);
   const met = sub(graph, graph.node('GatherElements', [logits, column], { axis: 1 }), reference);
-  const unmet = inputs.picked ? byRow(graph, on.value(inputs.picked), logits) : graph.f32(0);
+  const unmet = inputs.picked ? byRow(on.value(inputs.picked), inputs.logits, on) : graph.f32(0);
   const picked = graph.node('Where', [inside, met, unmet], {}, 'f32');
+  on.settle(log, picked);
   const state = (): Value => {
     const nothing = fault(graph, reference);
     return concat(graph, [reference, log, nothing, nothing], 1);
@@ -96,15 +100,14 @@ export function logprobBackwardOnnx(
 ): { d_logits: Value } {
   const { graph } = on;
   const logits = on.value(inputs.logits);
-  const width = fixed(inputs.logits.shape[1], 'width of logits');
-  const lse = graph.once(`column of ${inputs.lse.id}`, () => reshape(graph, on.value(inputs.lse), [-1, 1]));
-  const d = byRow(graph, on.value(inputs.d_logprob), logits);
+  const lse = graph.once(`column of ${inputs.lse.id}`, () => reshape(graph, on.value(inputs.lse), [0, 1]));
+  const d = byRow(on.value(inputs.d_logprob), inputs.logits, on);
   // −Σ_k d, NaN where lse is not a number: Exp may not pass that on
   const weight = graph.once(`weights of ${d.name} under ${lse.name}`, () =>
     add(graph, graph.node('Neg', [reduce(graph, 'ReduceSum', d, 1)]), fault(graph, lse)),
   );
   const spread = mul(graph, graph.node('Exp', [sub(graph, logits, lse)]), weight);
-  const { inside, column } = columnsOf(graph, on.value(inputs.targets), logits, start, width);
+  const { inside, column } = columnsOf(inputs.targets, inputs.logits, start, on);
   const own = graph.node('Where', [inside, d, graph.f32(0)], {}, 'f32');
   return {
     d_logits: graph.node('ScatterElements', [spread, column, own], { axis: 1, reduction: 'add' }),

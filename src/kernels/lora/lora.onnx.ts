@@ -102,8 +102,10 @@ export function loraGradientsOnnx(
   const after = columnsOf(inputs.dy, sizesOf(attrs), on).map((dy, g) =>
     gemm(graph, dy, u[g]!, { ...transposed, add: before[g] }),
   );
-  return {
+  const grads = {
     grad_a: gemm(graph, outward(inputs.dy, b, attrs, on), x, { ...transposed, add: gradA }),
     grad_b: concat(graph, after, 0),
   };
+  on.settle(grads.grad_a, grads.grad_b);
+  return grads;
 }

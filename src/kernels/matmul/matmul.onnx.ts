@@ -14,12 +14,15 @@ export function matmulOnnx(
   const bias = inputs.bias && on.value(inputs.bias);
   const sum = inputs.add && on.value(inputs.add);
   const addend = sum && bias ? add(graph, sum, bias) : (sum ?? bias);
+  /** sums over many products are made one by one */
+  const settled = (y: Value): Value => {
+    if (sum) on.settle(y);
+    return y;
+  };
   const merged = mode === 'TN' ? undefined : on.parts<LoraMerged>(inputs.b, 'lora-merged');
-  if (merged) {
-    return {
-      y: mode === 'NT' ? merged.forward(inputs.a, addend) : merged.backward(inputs.a, addend),
-    };
-  }
   const transposed = { transA: mode === 'TN', transB: mode === 'NT' };
-  return { y: gemm(graph, on.value(inputs.a), on.value(inputs.b), { ...transposed, add: addend }) };
+  const product = (): Value =>
+    gemm(graph, on.value(inputs.a), on.value(inputs.b), { ...transposed, add: addend });
+  if (!merged) return { y: settled(product()) };
+  return { y: mode === 'NT' ? merged.forward(inputs.a, addend) : settled(merged.backward(inputs.a, addend)) };
 }

@@ -28,7 +28,7 @@ export function rmsnormBackwardOnnx(
   const { graph } = on;
   const [x, weight, dy] = [on.value(inputs.x), on.value(inputs.weight), on.value(inputs.dy)];
   const width = fixed(inputs.x.shape[1], 'width of the normalised rows');
-  const rstd = reshape(graph, on.value(inputs.rstd), [-1, 1]);
+  const rstd = reshape(graph, on.value(inputs.rstd), [0, 1]);
   const g = mul(graph, dy, weight);
   // (T, 1): rstd³ · mean(g ⊙ x)
   const total = reduce(graph, 'ReduceSum', mul(graph, g, x), 1);

@@ -21,6 +21,7 @@ function anglesOf(
   on: OnnxLowering,
 ): Angles {
   const { graph } = on;
+  const rows = inputs.positions.shape[0]!;
   const [table, positions] = [on.value(inputs.table), on.value(inputs.positions)];
   const once = <T>(what: string, make: () => T): T =>
     graph.once(`rope ${what} by ${table.name} at ${positions.name}`, make);
@@ -28,7 +29,10 @@ function anglesOf(
     split(graph, graph.node('Gather', [table, positions], { axis: 0 }), 1, [headDim / 2, headDim / 2]),
   ) as [Value, Value];
   const spread = (parts: readonly Value[]): Value =>
-    graph.node('Tile', [concat(graph, parts, 1), graph.i64([1, width / headDim])]);
+    graph.shaped(graph.node('Tile', [concat(graph, parts, 1), graph.i64([1, width / headDim])]), [
+      rows,
+      width,
+    ]);
   const minus = once('minus', () => graph.node('Neg', [s]));
   return {
     cos: once(`cos ${width}`, () => spread([c, c])),
@@ -41,10 +45,10 @@ function turn(graph: Graph, part: Value, width: number, headDim: number, { cos, 
   // the other half of each head: one copy, where taking apart and joining are two
   const halves = (2 * width) / headDim;
   const order = graph.i64(Array.from({ length: halves }, (_, i) => i ^ 1));
-  const swapped = graph.node('Gather', [reshape(graph, part, [-1, halves, headDim / 2]), order], {
+  const swapped = graph.node('Gather', [reshape(graph, part, [0, halves, headDim / 2]), order], {
     axis: 1,
   });
-  const other = reshape(graph, swapped, [-1, width]);
+  const other = reshape(graph, swapped, [0, width]);
   return add(graph, mul(graph, part, cos), mul(graph, other, sin));
 }
 

@@ -41,6 +41,7 @@ export function topKOnnx(
     [best, places] = largest(concat(graph, [before.best, best], 1), entries(start + width));
     ids = graph.node('GatherElements', [all, places], { axis: 1 });
   }
+  on.settle(ids, best);
   /** (T·k): what a list lacks of k entries means nothing */
   const filled = (list: Value): Value => {
     const lacking = on.scalar(

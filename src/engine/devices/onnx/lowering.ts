@@ -81,8 +81,8 @@ class Lowering implements OnnxLowering {
     string,
     { value: Value; feed: ScalarFeed & { of: ((v: RunValues) => number)[] } }
   >();
-  /** parts of states that the last nodes wrote */
-  #unread: Value[] = [];
+  /** what is settled before the next tensor is read */
+  #unsettled: Value[] = [];
   readonly #host: TraceNode[] = [];
   readonly #hostReads = new Map<number, string>();
   readonly #names = new Map<number, { readonly from: 'state' | 'input'; readonly source: string }>();
@@ -99,9 +99,10 @@ class Lowering implements OnnxLowering {
   value(ref: TensorRef): Value {
     const contents = this.#of(ref);
     const exact = contents.exact(ref);
-    if (this.#unread.length > 0 && exact && !isDeferred(exact) && !this.#names.has(ref.storage)) {
-      contents.write(ref, this.#after(this.#unread, exact, ref.shape));
-      this.#unread = [];
+    this.#unsettled = this.#unsettled.filter((each) => each !== exact);
+    if (this.#unsettled.length > 0 && exact && !isDeferred(exact) && !this.#names.has(ref.storage)) {
+      contents.write(ref, this.#after(this.#unsettled, exact, ref.shape));
+      this.#unsettled = [];
     }
     return contents.read(ref);
   }
@@ -109,6 +110,10 @@ class Lowering implements OnnxLowering {
   parts<D extends Deferred>(ref: TensorRef, kind: D['kind']): D | undefined {
     const content = this.#of(ref).exact(ref);
     return content && isDeferred(content) && content.kind === kind ? (content as D) : undefined;
+  }
+
+  settle(...values: readonly Value[]): void {
+    this.#unsettled.push(...values);
   }
 
   scalar(name: string, of: (v: RunValues) => number, type: 'f32' | 'i32' | 'i64' = 'f32'): Value {
@@ -155,21 +160,12 @@ class Lowering implements OnnxLowering {
       if (!ref) throw new Error(`op ${op.name} has no output ${key}`);
       if (!content) continue;
       this.#of(ref).write(ref, content);
-      if (!isDeferred(content) && this.#isPart(ref)) this.#unread.push(content);
+      if (isDeferred(content)) continue;
+      this.graph.shaped(content, ref.shape);
     }
   }
 
-  /** Whether a tensor is a part of a state, such as the gradient of one matrix. */
-  #isPart(ref: TensorRef): boolean {
-    const named = this.#names.get(ref.storage);
-    return named?.from === 'state' && ref.shape.join() !== this.trace.states.get(named.source)!.shape.join();
-  }
-
-  /**
-   * A value that is there only when `done` are. The runtime computes what leads to one output after the other: without
-   * this, all gradients of weights would come last, and what they are made of would take memory until then.
-   * Their number of rows, cut down to none, is added to the dimensions of the value.
-   */
+  /** A value that is there only when `done` are: their numbers of rows, cut down to none, are added to its dimensions. */
   #after(done: readonly Value[], value: Value, shape: readonly Size[]): Value {
     const { graph } = this;
     const first = graph.i64([0]);
@@ -181,7 +177,7 @@ class Lowering implements OnnxLowering {
       const rows = graph.node('Slice', [each, first, none, first]);
       dims = graph.node('Add', [dims, graph.node('Shape', [rows], { start: 0, end: 1 }, 'i64')]);
     }
-    return graph.node('Reshape', [value, dims]);
+    return graph.shaped(graph.node('Reshape', [value, dims]), shape);
   }
 
   #leaveToHost(traced: TraceNode): void {
